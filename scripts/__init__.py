@@ -1,0 +1,1 @@
+"""What the Makefile runs: code generation, the demo, measurements. Nothing imports it."""
