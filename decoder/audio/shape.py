@@ -1,0 +1,52 @@
+"""Samples as recorded -> samples as the model wants them: rows of channels, at its rate. Knows no bytes.
+
+soxr works in float: in int16 it dithers with noise that depends on how the samples were cut. For a live stream that
+must be raised in rate its variable-rate engine is taken: it holds back 30 ms always, where the usual one holds back up
+to 115 ms of 8 kHz audio. Lowering the rate holds back up to 40 ms.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import soxr
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+QUALITY = "HQ"
+
+
+class Shaper:
+    def __init__(self, channels: int, rate: int, separate: bool, out_rate: int, live: bool) -> None:
+        self.rows = channels if separate else 1
+        self._mix = channels > 1 and not separate
+        self._resampler = None
+        if rate != out_rate:
+            self._resampler = soxr.ResampleStream(
+                rate, out_rate, self.rows, dtype="float32", quality=QUALITY, vr=live and rate < out_rate
+            )
+
+    def shape(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
+        """(samples, channels) -> (rows, samples)."""
+        if self._mix:
+            mixed = samples.sum(axis=1, keepdims=True, dtype=np.int32) // samples.shape[1]
+            samples = mixed.astype(np.int16)
+        if self._resampler is None:
+            return np.ascontiguousarray(samples.T)
+        return self._resample(samples.astype(np.float32), last=False)
+
+    def flush(self) -> NDArray[np.int16]:
+        if self._resampler is None:
+            return np.empty((self.rows, 0), np.int16)
+        return self._resample(np.empty((0, self.rows), np.float32), last=True)
+
+    def _resample(self, samples: NDArray[np.float32], last: bool) -> NDArray[np.int16]:
+        assert self._resampler is not None
+        # It takes one channel flat only.
+        flat = samples[:, 0] if self.rows == 1 else samples
+        made = self._resampler.resample_chunk(np.ascontiguousarray(flat), last=last)
+        np.rint(made, out=made)
+        np.clip(made, -32768, 32767, out=made)
+        return np.ascontiguousarray(made.astype(np.int16).reshape(-1, self.rows).T)

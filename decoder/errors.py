@@ -1,0 +1,67 @@
+"""What can go wrong in decoding, each error saying what it found and what it expected.
+
+A server translates these at one edge (server/errors.py). Anything else that escapes the decoder is a bug.
+"""
+
+from __future__ import annotations
+
+
+class ParleyError(Exception):
+    """Base of every error the decoder raises on purpose. Its text is fit for the caller's eyes."""
+
+
+class InvalidOption(ParleyError):
+    """A request's option is out of range. `field` is its name in the wire's RecognitionConfig."""
+
+    def __init__(self, field: str, found: object, expected: str) -> None:
+        super().__init__(f"{field}: got {found}, expected {expected}")
+        self.field = field
+
+
+class UnknownModel(ParleyError):
+    """No such model or language here. `field` is `model` or `language_code`."""
+
+    def __init__(self, field: str, found: str, known: tuple[str, ...]) -> None:
+        super().__init__(f"{field}: got {found!r}, this node has {', '.join(known)}")
+        self.field = field
+
+
+class BadAudio(ParleyError):
+    """The bytes are not the audio they were said to be. `offset`: where in the request's audio bytes."""
+
+    def __init__(self, problem: str, offset: int) -> None:
+        super().__init__(f"audio at byte {offset}: {problem}")
+        self.offset = offset
+
+
+class AudioTooLong(ParleyError):
+    """More audio than a request may have."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"audio is longer than the limit of {limit_s:g} s a request")
+
+
+class PoolExhausted(ParleyError):
+    """No decoder came free in time."""
+
+    def __init__(self, total: int, waiting: int, waited_s: float) -> None:
+        super().__init__(
+            f"all {total} decoders are lent and {waiting} requests wait; waited {waited_s:.1f} s: try again later"
+        )
+        self.total = total
+        self.waiting = waiting
+
+
+class ModelError(ParleyError):
+    """A model's folder is incomplete or does not fit: refused at start."""
+
+
+class DeviceError(ParleyError):
+    """The device failed this batch. Carries the real error as its cause."""
+
+
+class Cancelled(ParleyError):
+    """The caller gave up: nobody waits for this."""
+
+    def __init__(self) -> None:
+        super().__init__("cancelled by the caller")

@@ -1,0 +1,188 @@
+"""The values that pass between the decoder's parts and its callers. Knows no logic beyond checking itself.
+
+Times are whole milliseconds of audio from the start of the stream or file, unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+from decoder.errors import InvalidOption
+
+
+class Encoding(enum.Enum):
+    """The form of audio bytes. AUTO is recognized by the first bytes."""
+
+    AUTO = "auto"
+    LINEAR16 = "LINEAR16"
+    FLAC = "FLAC"
+    MULAW = "MULAW"
+    ALAW = "ALAW"
+    OGG_OPUS = "OGG_OPUS"
+    MP3 = "MP3"
+    WEBM_OPUS = "WEBM_OPUS"
+
+
+HEADERLESS = frozenset({Encoding.LINEAR16, Encoding.MULAW, Encoding.ALAW})
+LOWEST_RATE, HIGHEST_RATE = 8_000, 48_000  # Hz
+MOST_CHANNELS = 8
+MOST_ALTERNATIVES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class AudioFormat:
+    """What a request says of its audio. `sample_rate` and `channels` 0: not said, the audio's header decides."""
+
+    encoding: Encoding = Encoding.AUTO
+    sample_rate: int = 0
+    channels: int = 0
+    separate_channels: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sample_rate and not LOWEST_RATE <= self.sample_rate <= HIGHEST_RATE:
+            raise InvalidOption("sample_rate_hertz", self.sample_rate, f"{LOWEST_RATE} to {HIGHEST_RATE} Hz")
+        if not 0 <= self.channels <= MOST_CHANNELS:
+            raise InvalidOption("audio_channel_count", self.channels, f"1 to {MOST_CHANNELS} channels")
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointRules:
+    """When an utterance ends; Kaldi's rules. See decoder.endpoint."""
+
+    silence_before_speech_ms: int = 0  # 0: never
+    silence_after_speech_ms: int = 800
+    longest_utterance_ms: int = 20_000
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.silence_before_speech_ms <= 3_600_000:
+            raise InvalidOption(
+                "endpoint_rules.silence_before_speech", f"{self.silence_before_speech_ms} ms", "0 (never) to 3600 s"
+            )
+        if not 100 <= self.silence_after_speech_ms <= 10_000:
+            raise InvalidOption(
+                "endpoint_rules.silence_after_speech", f"{self.silence_after_speech_ms} ms", "0.1 s to 10 s"
+            )
+        if not 2_000 <= self.longest_utterance_ms <= 30_000:
+            raise InvalidOption("endpoint_rules.longest_utterance", f"{self.longest_utterance_ms} ms", "2 s to 30 s")
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOptions:
+    """What a request wants of its decoder."""
+
+    interim_results: bool = False
+    single_utterance: bool = False
+    max_alternatives: int = 1
+    word_times: bool = True
+    rules: EndpointRules = field(default_factory=EndpointRules)
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.max_alternatives <= MOST_ALTERNATIVES:
+            raise InvalidOption("max_alternatives", self.max_alternatives, f"1 to {MOST_ALTERNATIVES}")
+
+
+class WordTiming(enum.Enum):
+    """How word times were made."""
+
+    ATTENTION = "attention"
+    ESTIMATED = "estimated"
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    text: str
+    start_ms: int
+    end_ms: int
+    confidence: float  # 0..1, the model's own
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    text: str
+    confidence: float  # 0..1, the model's own mean probability a token
+    words: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechBegin:
+    channel: int
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechEnd:
+    channel: int
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoSpeech:
+    """`silence_before_speech_ms` passed without speech."""
+
+    channel: int
+    time_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """The open utterance's words so far."""
+
+    channel: int
+    segment: int
+    start_ms: int
+    end_ms: int
+    hypothesis: Hypothesis
+    stability: float = 0.0  # 0: not known
+
+
+@dataclass(frozen=True, slots=True)
+class Final:
+    """An utterance's words. `hypotheses` is never empty; an utterance without words gives no Final."""
+
+    channel: int
+    segment: int
+    start_ms: int
+    end_ms: int
+    hypotheses: tuple[Hypothesis, ...]
+    word_timing: WordTiming
+    total_s: float  # from the decision to end the utterance to now, wall clock
+    queue_s: float  # of that: waiting for the device
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Advanced:
+    """All of the channel's audio before `final_ms` is final. Comes also for an utterance that held no words."""
+
+    channel: int
+    final_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Every channel has ended and every final has been sent: a stream's last event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The stream cannot go on. A stream's last event."""
+
+    error: Exception
+
+
+Event: TypeAlias = "SpeechBegin | SpeechEnd | NoSpeech | Partial | Final | Advanced | Finished | Failed"
+Sink: TypeAlias = "Callable[[Event], None]"
+
+
+@dataclass(frozen=True, slots=True)
+class Cursors:
+    """How far a stream is; with several channels the slowest channel's."""
+
+    received_ms: int
+    processed_ms: int
+    final_ms: int
