@@ -1,0 +1,125 @@
+"""Frames of speech and silence to utterances: Kaldi's endpoint rules. Knows frames and energies, not audio or words.
+
+Rules: so much silence before any speech; so much silence after speech; an utterance too long, which is cut at its best
+pause. Frames are the VAD's, counted from the stream's start.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from decoder.vad import FRAME_MS, WINDOW
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from decoder.types import EndpointRules
+
+BEFORE_SPEECH = 300 // FRAME_MS  # frames of audio kept before the first speech: soft first sounds live there
+AFTER_SPEECH = 300 // FRAME_MS  # and after the last
+SHORTEST_PAUSE = 60 // FRAME_MS  # silence that counts as a pause when a long utterance is cut
+SMOOTHING = 100 // FRAME_MS  # without any pause, the quietest stretch of this length serves
+
+
+class Step(enum.Enum):
+    """What a frame did."""
+
+    NOTHING = enum.auto()
+    BEGIN = enum.auto()
+    END = enum.auto()
+    CUT = enum.auto()
+    NO_SPEECH = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """Frames [start, end) are the audio to decode; its speech ends before `speech_end` and is `spoken` frames."""
+
+    start: int
+    end: int
+    speech_end: int
+    spoken: int
+
+
+class Endpointer:
+    """The open utterance of one stream, or the silence since the last one."""
+
+    def __init__(self, rules: EndpointRules) -> None:
+        self._silence_before = rules.silence_before_speech_ms // FRAME_MS
+        self._silence_after = -(-rules.silence_after_speech_ms // FRAME_MS)
+        self._longest = rules.longest_utterance_ms // FRAME_MS
+        self.frames = 0  # seen so far
+        self.open = False
+        self.start = 0  # of the open utterance's audio, or of what the next one may still take
+        self.speech_start = 0
+        self._speech_end = 0
+        self._quiet_since = 0
+        self._speech: list[bool] = []  # of the open utterance, from self.start
+        self._energy: list[float] = []
+
+    def accept(self, speech: bool, energy: float, onset: int) -> tuple[Step, Utterance | None]:
+        """Takes the next frame; an END or CUT brings what it closed. onset: frames since speech may have begun
+        (Vad.onset), 1 or more for speech. energy: of any unit, used to compare frames."""
+        self.frames += 1
+        if not self.open:
+            return self._in_silence(speech, energy, onset), None
+        self._speech.append(speech)
+        self._energy.append(energy)
+        if speech:
+            self._speech_end = self.frames
+        if self.frames - self._speech_end >= self._silence_after:
+            return Step.END, self.close()
+        if self.frames - self.start >= self._longest:
+            return Step.CUT, self._cut()
+        return Step.NOTHING, None
+
+    def close(self) -> Utterance:
+        """Ends the open utterance here."""
+        end = min(self.frames, self._speech_end + AFTER_SPEECH)
+        closed = Utterance(self.start, end, self._speech_end, sum(self._speech))
+        self.open = False
+        self.start = end
+        self._quiet_since = self.frames
+        self._speech, self._energy = [], []
+        return closed
+
+    def _in_silence(self, speech: bool, energy: float, onset: int) -> Step:
+        self.start = max(self.start, self.frames - onset - BEFORE_SPEECH)
+        if speech:
+            self.open = True
+            self.speech_start = max(self.start, self.frames - onset)
+            self._speech_end = self.frames
+            before = self.speech_start - self.start
+            self._speech = [False] * before + [True] * (self.frames - self.speech_start)
+            self._energy = [energy] * (self.frames - self.start)  # not kept before speech: a cut never falls there
+            return Step.BEGIN
+        self.start = max(self.start, self.frames - BEFORE_SPEECH - WINDOW)
+        if self._silence_before and self.frames - self._quiet_since >= self._silence_before:
+            self._quiet_since = self.frames
+            return Step.NO_SPEECH
+        return Step.NOTHING
+
+    def _cut(self) -> Utterance:
+        at = self.start + best_pause(self._speech, self._energy)
+        kept = at - self.start
+        closed = Utterance(self.start, at, min(at, self._speech_end), sum(self._speech[:kept]))
+        self.start = at
+        self._speech, self._energy = self._speech[kept:], self._energy[kept:]
+        return closed
+
+
+def best_pause(speech: Sequence[bool], energy: Sequence[float]) -> int:
+    """Where to cut a long utterance, a frame in its last 60 %: the middle of the longest silence there, or of the
+    quietest stretch when nobody pauses."""
+    first = len(speech) * 2 // 5
+    longest, at, run = 0, 0, 0
+    for frame in range(first, len(speech)):
+        run = 0 if speech[frame] else run + 1
+        if run >= longest and run >= SHORTEST_PAUSE:
+            longest, at = run, frame + 1 - run // 2
+    if longest:
+        return at
+    stretches = range(first, len(energy) - SMOOTHING + 1)
+    return min(stretches, key=lambda k: sum(energy[k : k + SMOOTHING])) + SMOOTHING // 2

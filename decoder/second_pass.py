@@ -1,0 +1,200 @@
+"""The second pass: an attention encoder-decoder over whole utterances, batched. Knows samples and words, not streams.
+
+One `SecondPass` a device, used by that device's thread only. `decode` is a generator that gives control back after
+every call of the model, so that a batch of files can stand aside for a live call's final.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+import onnxruntime as ort
+
+from decoder.alignment import align, share_on_path, spread
+from decoder.errors import ModelError
+from decoder.search.autoregressive import Beam, Decoded
+from decoder.text import Vocabulary, timed_words
+from decoder.types import Hypothesis
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from numpy.typing import NDArray
+
+    from decoder.model_folder import ModelFolder
+
+    Tensors: TypeAlias = dict[str, ort.OrtValue]
+
+SHRINK_AT = 0.5  # finished utterances leave the batch when this share of it or less is still open
+RECEPTIVE_SAMPLES = 895  # of an encoder frame: 127 + 6 * 64 + 2 * 192
+SMALL = frozenset({"log_probs", "next_tokens", "attention"})  # outputs that the search reads: they go to the host
+
+
+class OutOfMemory(Exception):
+    """The device has no memory for this batch; a smaller one may fit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """One utterance's n-best, word times in milliseconds from the utterance's start. No hypotheses: no words in it."""
+
+    hypotheses: tuple[Hypothesis, ...]
+
+
+class SecondPass:
+    """Moonshine's four graphs on one device; scripts/moonshine_graph.py says what goes in and out of them."""
+
+    def __init__(self, folder: ModelFolder, device: str = "cpu", threads: int = 0) -> None:
+        """device: "cpu" or "cuda:N". threads: cores a call of the model may use, 0 for all. Raises ModelError."""
+        if folder.kind != "moonshine":
+            raise ModelError(f"{folder.path}: got kind = {folder.kind!r}, expected 'moonshine'")
+        self.info = folder.info
+        self._limits = folder.decoding
+        self._vocabulary = Vocabulary.read(folder.file("tokens.bin"))
+        self._device = device
+        names = ("encoder", "decoder", "reorder", "select")
+        self._graphs = {name: _session(folder, f"{name}.onnx", device, threads) for name in names}
+        self._cache_names = [i.name for i in self._graphs["reorder"].get_inputs() if i.name != "rows"]
+        _, self._heads, _, self._head_width = self._graphs["reorder"].get_inputs()[1].shape
+
+    def decode(
+        self, batch: Sequence[NDArray[np.int16]], *, beam: int = 1, word_times: bool = True
+    ) -> Iterator[list[tuple[int, Transcript]]]:
+        """Decodes utterances `(n,) int16` together; yields after each call of the model the (row, words) it finished.
+
+        Every row comes exactly once. Raises OutOfMemory, or what onnxruntime raises.
+        """
+        limits, rate = self._limits, self.info.sample_rate
+        lengths = np.array([max(len(samples), limits.shortest_samples) for samples in batch])
+        padded = np.zeros((len(batch), lengths.max()), np.int16)
+        for padded_row, samples in zip(padded, batch, strict=True):
+            padded_row[: len(samples)] = samples
+        cross = self._run("encoder", {"samples": self._put(padded), "lengths": self._put(lengths)})
+        yield []
+
+        beams = [Beam(beam, limits.end_token, math.ceil(n / rate * limits.tokens_per_second) + 4) for n in lengths]
+        rows = np.arange(len(batch))  # of the caller's batch, by place in the present one
+        empty = self._put(np.zeros((len(batch), self._heads, 0, self._head_width), np.float32))
+        caches = dict.fromkeys(self._cache_names, empty)
+        last = np.full((len(batch), 1), limits.start_token, np.int64)
+        top = self._put(np.array([2 * beam]))
+        for position in range(int(1e9)):
+            step = {"tokens": self._put(last), "position": self._put(np.array([position])), "top": top}
+            out = self._run("decoder", step | cross | caches)
+            caches = {name: out[f"new_{name}"] for name in self._cache_names}
+            log_probs, tokens, attention = (out[name].numpy() for name in ("log_probs", "next_tokens", "attention"))
+            width = log_probs.shape[1]
+            grown_from = np.empty((len(rows), beam), np.int64)
+            last = np.empty((len(rows), beam), np.int64)
+            finished = []
+            for at, row in enumerate(rows.tolist()):
+                if beams[row].finished:  # decoded on for nothing until the batch shrinks
+                    grown_from[at], last[at] = at * width, limits.end_token
+                    continue
+                seen = attention[at, :, : self._frames(int(lengths[row]))]
+                parents, last[at] = beams[row].advance(log_probs[at], tokens[at], seen)
+                grown_from[at] = at * width + np.asarray(parents)
+                if beams[row].finished:
+                    finished.append((row, self._transcript(beams[row].n_best(), word_times)))
+            yield finished
+
+            open_at = np.array([at for at, row in enumerate(rows.tolist()) if not beams[row].finished], np.int64)
+            if not len(open_at):
+                return
+            if len(open_at) <= SHRINK_AT * len(rows):
+                rows, grown_from, last = rows[open_at], grown_from[open_at], last[open_at]
+                frames = np.array([self._frames(int(lengths[rows].max()))])
+                picked = {"rows": self._put(open_at), "frames": self._put(frames)} | cross
+                cross = _renamed(self._run("select", picked))
+            order = grown_from.ravel()
+            if len(order) != log_probs.shape[0] * width or (order != np.arange(len(order))).any():
+                caches = _renamed(self._run("reorder", {"rows": self._put(order)} | caches))
+
+    def _frames(self, samples: int) -> int:
+        return (samples - RECEPTIVE_SAMPLES) // self._limits.frame_samples + 1
+
+    def _transcript(self, n_best: Sequence[Decoded], word_times: bool) -> Transcript:
+        hypotheses = [self._hypothesis(decoded, word_times) for decoded in n_best]
+        return Transcript(tuple(hypothesis for hypothesis in hypotheses if hypothesis is not None))
+
+    def _hypothesis(self, decoded: Decoded, word_times: bool) -> Hypothesis | None:
+        """None if these are no words, or words that the model made up."""
+        limits = self._limits
+        words = self._vocabulary.words(decoded.tokens)
+        if not any(character.isalnum() for text, _ in words for character in text):
+            return None
+        attention = np.stack(decoded.attention)
+        edges = align(attention)
+        if (
+            decoded.mean_log_prob < limits.min_log_prob
+            or share_on_path(attention, edges) < limits.min_share_on_path
+            or spread(attention) > limits.max_spread
+        ):
+            return None
+        frame_ms = limits.frame_samples * 1000 / self.info.sample_rate
+        timed = timed_words(words, decoded.log_probs, edges, frame_ms) if word_times else ()
+        return Hypothesis(" ".join(text for text, _ in words), math.exp(decoded.mean_log_prob), timed)
+
+    def _put(self, array: NDArray[np.generic]) -> ort.OrtValue:
+        kind, _, index = self._device.partition(":")
+        return ort.OrtValue.ortvalue_from_numpy(array, kind, int(index or 0))
+
+    def _run(self, name: str, inputs: Tensors) -> Tensors:
+        """One call of a graph. Inputs and caches stay on the device; only what the search reads comes to the host."""
+        graph = self._graphs[name]
+        kind, _, index = self._device.partition(":")
+        binding = graph.io_binding()
+        for key, value in inputs.items():
+            binding.bind_ortvalue_input(key, value)
+        outputs = [output.name for output in graph.get_outputs()]
+        for output in outputs:
+            if output in SMALL:
+                binding.bind_output(output, "cpu")
+            else:
+                binding.bind_output(output, kind, int(index or 0))
+        try:
+            graph.run_with_iobinding(binding)
+        except Exception as error:  # onnxruntime has one class of error for everything
+            if _is_out_of_memory(error):
+                raise OutOfMemory(str(error)) from error
+            raise
+        return dict(zip(outputs, binding.get_outputs(), strict=True))
+
+
+def device_count() -> int:
+    """CUDA cards that this onnxruntime can use."""
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        return 0
+    return sum(1 for entry in Path("/dev").iterdir() if re.fullmatch(r"nvidia\d+", entry.name))
+
+
+def _renamed(outputs: Tensors) -> Tensors:
+    return {name.removeprefix("new_"): value for name, value in outputs.items()}
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    text = str(error).lower()
+    return any(sign in text for sign in ("failed to allocate memory", "out of memory", "bad allocation"))
+
+
+def _session(folder: ModelFolder, name: str, device: str, threads: int) -> ort.InferenceSession:
+    kind, _, index = device.partition(":")
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    providers: list[tuple[str, dict[str, str]]] = [("CPUExecutionProvider", {})]
+    if kind == "cuda":
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": index or "0"}))
+    path = folder.file(name)
+    try:
+        session = ort.InferenceSession(path, options, providers=providers)
+    except Exception as error:  # onnxruntime has one class of error for everything
+        raise ModelError(f"{path}: onnxruntime cannot load it: {error}") from error
+    if session.get_providers()[0] != providers[0][0]:
+        raise ModelError(f"{device}: asked onnxruntime for {providers[0][0]}, got {session.get_providers()[0]}")
+    return session

@@ -1,0 +1,44 @@
+"""Samples to speech-or-silence, a frame at a time. Knows WebRTC's detector and its hysteresis, not utterances.
+
+A detector per stream: WebRTC's adapts to the stream's noise floor, so it is rebuilt on reset.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+import webrtcvad
+
+SAMPLE_RATE = 16_000
+FRAME_MS = 20
+FRAME = SAMPLE_RATE * FRAME_MS // 1000
+WINDOW = 8  # frames the hysteresis looks back on
+VOICED_TO_BEGIN = 5  # of the window: a click is not speech
+VOICED_TO_STAY = 2  # of the window: a single blip in silence does not keep speech alive
+
+
+class Vad:
+    """Speech or silence, smoothed: it takes more voiced frames to begin than to go on."""
+
+    def __init__(self, aggressiveness: int = 2) -> None:
+        """aggressiveness: 0 (calls most things speech) to 3."""
+        self._aggressiveness = aggressiveness
+        self.reset()
+
+    def reset(self) -> None:
+        self._detector = webrtcvad.Vad(self._aggressiveness)
+        self._window: deque[bool] = deque(maxlen=WINDOW)
+        self.speech = False
+
+    @property
+    def onset(self) -> int:
+        """How many frames ago, counting the last one as 1, the window's first voiced frame was; 0: none."""
+        return next((len(self._window) - at for at, voiced in enumerate(self._window) if voiced), 0)
+
+    def accept(self, frame: bytes) -> bool:
+        """frame: FRAME 16-bit samples. Returns whether it is speech."""
+        voiced = self._detector.is_speech(frame, SAMPLE_RATE)
+        self._window.append(voiced)
+        count = sum(self._window)
+        self.speech = count >= (VOICED_TO_STAY if self.speech else VOICED_TO_BEGIN)
+        return self.speech and (voiced or count >= VOICED_TO_BEGIN)
