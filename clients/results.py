@@ -1,0 +1,235 @@
+"""What a server says, as values. Knows the wire's messages and how to shift their times; no caller meets a protobuf.
+
+Times are seconds of audio from the start of the stream or recording.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from parley.asr.v1 import speech_pb2 as pb
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from google.protobuf.duration_pb2 import Duration
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    text: str
+    start_s: float
+    end_s: float
+    confidence: float  # 0..1, the model's own; 0: not known
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """Another reading of a result's audio, less likely than the result's own."""
+
+    text: str
+    confidence: float
+    words: tuple[Word, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Latency:
+    """Where the time of a final went, on the server's clock."""
+
+    total_s: float  # from the decision to end the utterance to the result leaving the decoder
+    queue_s: float  # of that: waiting for the device
+    batch_size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A part of a channel's speech. Interim results of a segment replace one another until its final comes."""
+
+    text: str
+    is_final: bool
+    start_s: float
+    end_s: float
+    channel: int  # 1 for the first, with separate_channels; else 0
+    segment: int  # number of the utterance in its channel, or of the segment in its recording
+    stability: float  # of an interim result, 0..1; 0: not known
+    confidence: float
+    words: tuple[Word, ...]
+    others: tuple[Alternative, ...]
+    language: str
+    word_timing: str  # how word times were made: "attention", "estimated" or "" (no words asked for)
+    latency: Latency | None  # of a stream's final
+
+
+class SpeechEventKind(enum.Enum):
+    BEGIN = "begin"
+    END = "end"
+    NO_SPEECH = "no speech"
+
+
+@dataclass(frozen=True, slots=True)
+class SpeechEvent:
+    """Something the server's voice activity detector saw."""
+
+    kind: SpeechEventKind
+    time_s: float
+    channel: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cursors:
+    """How far the server is; with several channels the slowest channel's."""
+
+    received_s: float = 0.0
+    processed_s: float = 0.0
+    final_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A stream's figures, when all is said. `None`: it did not happen."""
+
+    audio_s: float
+    finals: int
+    interims: int
+    half_close_to_last_final_s: float | None
+    worst_final_s: float | None
+    speech_to_first_result_s: float | None
+    breaks: int  # of the connection, each survived
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """A recording's words."""
+
+    results: tuple[Result, ...]
+    audio_s: float
+    processing_s: float
+    request_id: str
+
+    @property
+    def text(self) -> str:
+        return " ".join(result.text for result in self.results)
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    name: str
+    languages: tuple[str, ...]
+    sample_rate: int
+    description: str
+    license: str
+
+
+class Serving(enum.Enum):
+    """A service's health."""
+
+    UNKNOWN = 0
+    SERVING = 1
+    NOT_SERVING = 2
+    SERVICE_UNKNOWN = 3
+
+
+def seconds(duration: Duration, shift_s: float = 0.0) -> float:
+    # Rounded, so that a sum of times reads 3.3 and not 3.3000000000000003.
+    return round(shift_s + duration.seconds + duration.nanos / 1e9, 6)
+
+
+def stream_result(message: pb.StreamingRecognitionResult, shift_s: float, segment: int) -> Result:
+    first, others = _alternatives(message.alternatives, shift_s)
+    latency = message.latency
+    return Result(
+        text=first.text,
+        is_final=message.is_final,
+        start_s=seconds(message.result_start_time, shift_s),
+        end_s=seconds(message.result_end_time, shift_s),
+        channel=message.channel_tag,
+        segment=segment,
+        stability=message.stability,
+        confidence=first.confidence,
+        words=first.words,
+        others=others,
+        language=message.language_code,
+        word_timing=_WORD_TIMINGS.get(message.word_timing, ""),
+        latency=Latency(seconds(latency.total), seconds(latency.queue), latency.batch_size)
+        if message.HasField("latency")
+        else None,
+    )
+
+
+def transcript(message: pb.RecognizeResponse) -> Transcript:
+    return Transcript(
+        results=tuple(_file_result(result, number) for number, result in enumerate(message.results)),
+        audio_s=seconds(message.audio),
+        processing_s=seconds(message.processing),
+        request_id=message.request_id,
+    )
+
+
+def _file_result(message: pb.SpeechRecognitionResult, segment: int) -> Result:
+    first, others = _alternatives(message.alternatives, 0.0)
+    return Result(
+        text=first.text,
+        is_final=True,
+        start_s=seconds(message.result_start_time),
+        end_s=seconds(message.result_end_time),
+        channel=message.channel_tag,
+        segment=segment,
+        stability=0.0,
+        confidence=first.confidence,
+        words=first.words,
+        others=others,
+        language=message.language_code,
+        word_timing=_WORD_TIMINGS.get(message.word_timing, ""),
+        latency=None,
+    )
+
+
+def speech_event(message: pb.SpeechEvent, shift_s: float) -> SpeechEvent | None:
+    """None for a kind of event this client does not know: a newer server may send one."""
+    kind = _EVENT_KINDS.get(message.type)
+    return SpeechEvent(kind, seconds(message.time, shift_s), message.channel_tag) if kind else None
+
+
+def cursors(message: pb.Cursors, shift_s: float) -> Cursors:
+    return Cursors(
+        received_s=seconds(message.received, shift_s),
+        processed_s=seconds(message.processed, shift_s),
+        final_s=seconds(message.final, shift_s),
+    )
+
+
+def model(message: pb.Model) -> Model:
+    return Model(
+        name=message.name,
+        languages=tuple(message.language_codes),
+        sample_rate=message.sample_rate_hertz,
+        description=message.description,
+        license=message.license,
+    )
+
+
+def _alternatives(
+    messages: Sequence[pb.SpeechRecognitionAlternative], shift_s: float
+) -> tuple[Alternative, tuple[Alternative, ...]]:
+    first, *others = [
+        Alternative(
+            message.transcript,
+            message.confidence,
+            tuple(
+                Word(word.word, seconds(word.start_time, shift_s), seconds(word.end_time, shift_s), word.confidence)
+                for word in message.words
+            ),
+        )
+        for message in messages
+    ] or [Alternative("", 0.0, ())]
+    return first, tuple(others)
+
+
+_WORD_TIMINGS: dict[int, str] = {pb.WORD_TIMING_ATTENTION: "attention", pb.WORD_TIMING_ESTIMATED: "estimated"}
+_EVENT_KINDS: dict[int, SpeechEventKind] = {
+    pb.SPEECH_EVENT_TYPE_SPEECH_BEGIN: SpeechEventKind.BEGIN,
+    pb.SPEECH_EVENT_TYPE_SPEECH_END: SpeechEventKind.END,
+    pb.SPEECH_EVENT_TYPE_NO_SPEECH: SpeechEventKind.NO_SPEECH,
+}
