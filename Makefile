@@ -11,7 +11,7 @@ MODEL := models/moonshine-tiny-en
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check lint proto format bench coverage clean
+.PHONY: help setup run demo test check lint proto format bench soak coverage clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ run: $(VENV)/run.stamp $(MODEL)/setup.stamp ## a node on 127.0.0.1:50051 with th
 	@printf '%s\n' 'Once the node is SERVING, type in another shell:' \
 	  '  $(BIN)/parley health' \
 	  '  $(BIN)/parley transcribe tests/data/two_cities.flac' \
-	  '  $(BIN)/parley stream tests/data/demo_call.wav' ''
+	  '  $(BIN)/parley stream --separate-channels tests/data/demo_call.wav' ''
 	@exec $(BIN)/parley serve
 
 demo: $(VENV)/run.stamp $(MODEL)/setup.stamp ## a stereo call streamed live and files transcribed, words shown
@@ -53,6 +53,9 @@ proto: $(VENV)/dev.stamp ## generate the Python code of proto/, beside the .prot
 bench: setup ## streams held, delays and throughput on this machine
 	$(BIN)/python -m scripts.bench
 
+soak: setup ## an hour-long call, an hour-long file and 500 idle connections: memory and delays stay flat
+	$(BIN)/python -m scripts.soak
+
 coverage: setup ## all tests, with the branches they miss
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
 
@@ -69,6 +72,6 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,model]'
 	touch $@
 
-$(MODEL)/setup.stamp: scripts/fetch_model.py scripts/moonshine_graph.py $(MODEL)/model.toml $(VENV)/run.stamp
+$(MODEL)/setup.stamp: scripts/fetch_model.py scripts/moonshine_graph.py $(MODEL)/model.toml | $(VENV)/run.stamp
 	$(BIN)/python -m scripts.fetch_model
 	touch $@

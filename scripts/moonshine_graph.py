@@ -153,12 +153,6 @@ class Graph:
     def norm(self, x: str, scale: NDArray[np.float32]) -> str:
         return self.op("LayerNormalization", x, self.floats(scale), axis=-1, epsilon=1e-5)
 
-    def rotary(self, x: str, positions: str, tables: tuple[str, str]) -> str:
-        return self.fused(
-            "RotaryEmbedding", x, positions, *tables,
-            interleaved=1, num_heads=HEADS, rotary_embedding_dim=ROTARY,
-        )  # fmt: skip
-
     def rotary_tables(self, frequencies: NDArray[np.float32], longest: int) -> tuple[str, str]:
         angles = np.arange(longest, dtype=np.float64)[:, None] * frequencies[None, :]
         return self.floats(np.cos(angles)), self.floats(np.sin(angles))
@@ -202,13 +196,11 @@ def _encoder(weights: PublishedFile, decoder: PublishedFile) -> Graph:
 
     frames = g.op("Shape", x, start=1, end=2)
     padding = _padding_bias(g, counts[2], frames)  # (B, 1, 1, F)
-    positions = g.ints(0)  # RotaryEmbedding counts up from a single offset
     tables = g.rotary_tables(_frequencies(weights), LONGEST_ENCODER)
     for layer in range(LAYERS):
         name = f"/layers.{layer}"
         h = g.norm(x, weights.norm(f"{name}/input_layernorm"))
-        q, k, v = (g.linear(h, weights.linear(f"{name}/self_attn/{part}_proj")) for part in "qkv")
-        q, k = (g.rotary(part, positions, tables) for part in (q, k))
+        q, k, v = _query_key_value(g, h, weights, f"{name}/self_attn", g.ints(0), tables)
         q, k, v = (_split_heads(g, part) for part in (q, k, v))
         scores = g.fused("FusedMatMul", q, k, transB=1, alpha=HEAD**-0.5)
         probs = g.op("Softmax", g.op("Add", scores, padding), axis=-1)
@@ -245,8 +237,7 @@ def _decoder(weights: PublishedFile) -> Graph:
     for layer in range(LAYERS):
         name = f"/model/decoder/layers.{layer}"
         h = g.norm(x, weights.norm(f"{name}/input_layernorm"))
-        q, k, v = (g.linear(h, weights.linear(f"{name}/self_attn/{part}_proj")) for part in "qkv")
-        q, k = (g.rotary(part, position, tables) for part in (q, k))
+        q, k, v = _query_key_value(g, h, weights, f"{name}/self_attn", position, tables)
         # One position: heads come apart by a reshape alone.
         q, k, v = (g.op("Reshape", part, g.ints(0, HEADS, 1, HEAD)) for part in (q, k, v))
         cache = []
@@ -332,6 +323,20 @@ def _masked_group_norm(g: Graph, x: str, valid: str, weights: PublishedFile) -> 
     slope = g.op("Mul", scale, g.floats(gamma.reshape(1, -1, 1)))
     offset = g.op("Sub", g.floats(beta.reshape(1, -1, 1)), g.op("Mul", mean, slope))
     return g.op("Add", g.op("Mul", x, slope), offset)
+
+
+def _query_key_value(
+    g: Graph, x: str, weights: PublishedFile, name: str, first_position: str, tables: tuple[str, str]
+) -> tuple[str, str, str]:
+    """x (R, S, WIDTH) -> three of that shape, the first two turned by position: one matrix and one turn for both."""
+    matrix = np.concatenate([weights.linear(f"{name}/{part}_proj").dense() for part in "qkv"], axis=1)
+    both, value = g.ops(2, "Split", g.op("MatMul", x, g.floats(matrix)), g.ints(2 * WIDTH, WIDTH), axis=-1)
+    turned = g.fused(
+        "RotaryEmbedding", both, first_position, *tables,
+        interleaved=1, num_heads=2 * HEADS, rotary_embedding_dim=ROTARY,
+    )  # fmt: skip
+    query, key = g.ops(2, "Split", turned, axis=-1, num_outputs=2)
+    return query, key, value
 
 
 def _inside(g: Graph, valid: str, frames: str) -> str:

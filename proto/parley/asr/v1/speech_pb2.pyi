@@ -237,7 +237,8 @@ class RecognitionConfig(_message.Message):
     """The form of the audio bytes."""
     sample_rate_hertz: _builtins.int
     """Samples a second and channel, 8000 to 48000. Needed for LINEAR16 without a RIFF header, MULAW and ALAW; with a
-    self-describing encoding it may be 0, and must agree with the audio's own header if it is not.
+    self-describing encoding it may be 0, and must agree with the audio's own header if it is not. Opus has no rate of
+    its own: there it is not looked at.
     """
     language_code: _builtins.str
     """BCP-47 language of the speech, for instance "en" or "en-US". Empty: the model's language."""

@@ -1,0 +1,333 @@
+"""What a node does on this machine, against the bare model on the same cores in the same run. `make bench` runs it.
+
+The floor comes first: the model's own batched decoding of the very utterances that the node will cut out of the calls,
+with no server, no audio and no clock around it. Then recordings through the file RPC, then calls at the pace of speech:
+more and more of them until the slowest finals come too late, and at 80 % of what was held the delays. The simulated
+callers take their share of the same cores. Every figure is a ratio to the floor, which is the one number that may be
+compared between machines.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import io
+import itertools
+import json
+import math
+import sys
+import threading
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import soundfile
+import soxr
+from rich.console import Console
+from rich.table import Table
+
+from clients.aio import AsyncClient
+from clients.config import Encoding as WireEncoding
+from clients.config import RecognitionConfig, StreamConfig
+from clients.simulated_call import CallSource, Pace
+from clients.simulator import simulate_in_processes
+from clients.simulator_figures import Figures, Spread
+from decoder.audio import open_file
+from decoder.model_folder import ModelFolder
+from decoder.recognizer import FILE_RULES, RecognizerConfig
+from decoder.second_pass import SecondPass
+from decoder.stream import Decoder, StreamSettings
+from decoder.types import AudioFormat, EndpointRules, Event, StreamOptions
+from decoder.vad import SAMPLE_RATE
+from scripts.node_process import NodeProcess
+from scripts.speech import ROOT, recordings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from decoder.device import Job
+
+MODEL = ROOT / "models" / "moonshine-tiny-en"
+TELEPHONE_RATE = 8_000  # Hz
+FILES_AT_ONCE = 16
+PAUSES_S = (1.5, 2.5, 1.0, 3.0)  # between a call's utterances: somebody else talks
+LATE_SIMULATOR_S = 0.05  # with one of a hundred messages: then the callers, not the node, are the limit
+
+
+class _Captor:
+    """Stands where a device would be, and keeps the audio that would be decoded."""
+
+    name = "captor"
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.jobs: list[Job] = []
+
+    def bind(self) -> int:
+        return 1
+
+    def unbind(self, owner: int) -> None: ...
+
+    def submit(self, job: Job) -> None:
+        self.jobs.append(job)
+
+
+@dataclass(frozen=True)
+class Floor:
+    """The bare model on the utterances of one condition."""
+
+    utterances: int
+    speech_s: float  # audio in them
+    calls_s: float  # audio of the calls that they were cut from
+    audio_s_per_s: float  # speech decoded a second
+
+
+@dataclass(frozen=True)
+class Streams:
+    calls: int
+    share_of_floor: float  # of the bare model's speed: speech in the calls a second, over Floor.audio_s_per_s
+    held: bool
+    partial_lag: Spread | None
+    final_after_half_close: Spread | None
+    endpoint_to_final: Spread | None
+    simulator_late: Spread | None
+
+
+@dataclass
+class Report:
+    live_floor: Floor
+    file_floor: Floor
+    files_share_of_floor: float = 0.0
+    files_audio_s_per_s: float = 0.0
+    trials: list[Streams] = field(default_factory=list)
+    most_held: int = 0
+    at_80_percent: Streams | None = None
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    console = Console()
+    quick: bool = arguments.quick
+    calls = make_calls(2 if quick else 8)
+
+    console.print("[bold]the floor[/bold]: the bare model, batched, sorted by length")
+    report = Report(
+        live_floor=floor(calls, EndpointRules(), recording=False),
+        file_floor=floor(calls, FILE_RULES, recording=True),
+    )
+    for name, bare in (("live utterances", report.live_floor), ("file segments", report.file_floor)):
+        console.print(
+            f"  {bare.utterances} {name}, {bare.speech_s:.0f} s in {bare.calls_s:.0f} s of calls: "
+            f"{bare.audio_s_per_s:.1f} audio-s/s"
+        )
+    with NodeProcess() as node:
+        files(node.address, calls, report)
+        console.print(
+            f"[bold]files[/bold], {FILES_AT_ONCE} at once: {report.files_audio_s_per_s:.1f} audio-s/s of recording, "
+            f"{report.files_share_of_floor:.2f} of the floor"
+        )
+        console.print(f"[bold]calls[/bold], until p99 of final after half-close is over {arguments.p99_final:g} s")
+        streams(node.address, calls, report, arguments.p99_final, 4 if quick else None, console)
+    console.print(_table(report))
+    if arguments.json:
+        arguments.json.write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
+    return 0
+
+
+def make_calls(count: int) -> list[NDArray[np.int16]]:
+    """Mono telephone calls (n,) at 8 kHz: real utterances of one speaker with pauses, the last word at the very end."""
+    clips = []
+    for recording in recordings():
+        samples, rate = soundfile.read(recording.path, dtype="float32")
+        samples = soxr.resample(samples[: 12 * rate], rate, TELEPHONE_RATE)
+        clips.append(np.clip(samples * 32768, -32768, 32767).astype(np.int16))
+    noise = np.random.default_rng(0)
+    calls = []
+    for number in range(count):
+        parts = []
+        order = [clips[(number + k) % len(clips)] for k in range(len(clips))]
+        for clip, pause_s in zip(order, itertools.cycle(PAUSES_S)):
+            quiet = noise.normal(0, 8, int(pause_s * TELEPHONE_RATE))  # a line's hiss, about -72 dB
+            parts += [quiet.astype(np.int16), clip]
+        calls.append(np.concatenate(parts))
+    return calls
+
+
+def mulaw(samples: NDArray[np.int16], container: str) -> bytes:
+    raw = io.BytesIO()
+    soundfile.write(raw, samples, TELEPHONE_RATE, format=container, subtype="ULAW")
+    return raw.getvalue()
+
+
+def floor(calls: Sequence[NDArray[np.int16]], rules: EndpointRules, *, recording: bool) -> Floor:
+    """Cuts the calls as a node does and decodes the pieces with nothing in the way."""
+    captor = _Captor()
+    for call in calls:
+        decoder = Decoder(captor, 0, RecognizerConfig(MODEL).vad_aggressiveness)  # type: ignore[arg-type]
+        decoder.bind()
+        settings = StreamSettings(partial_interval_ms=0, recording=recording)
+        decoder.open(0, StreamOptions(rules=rules), settings, _ignore)
+        for block in open_file(mulaw(call, "WAV"), AudioFormat()).blocks():
+            decoder.accept(block[0])
+        decoder.finish()
+    config = RecognizerConfig(MODEL)
+    pieces = sorted((job.samples for job in captor.jobs), key=len)
+    batches: list[list[NDArray[np.int16]]] = [[]]
+    for piece in pieces:
+        full = len(piece) * (len(batches[-1]) + 1) > config.max_batch_s * SAMPLE_RATE
+        if batches[-1] and (full or len(batches[-1]) == config.max_batch):
+            batches.append([])
+        batches[-1].append(piece)
+    model = SecondPass(ModelFolder.read(MODEL))
+    times = []
+    for _ in range(3):  # the first warms up
+        begun = time.perf_counter()
+        for batch in batches:
+            for _ in model.decode(batch, beam=1, word_times=True):
+                pass
+        times.append(time.perf_counter() - begun)
+    speech_s = sum(map(len, pieces)) / SAMPLE_RATE
+    calls_s = sum(map(len, calls)) / TELEPHONE_RATE
+    return Floor(len(pieces), speech_s, calls_s, speech_s / min(times))
+
+
+def files(address: str, calls: Sequence[NDArray[np.int16]], report: Report) -> None:
+    """All calls as recordings, several at once, until each was sent as often as keeps the pipeline full."""
+    recordings_ = [mulaw(call, "WAV") for call in calls] * 4
+
+    async def run() -> float:
+        at_once = asyncio.Semaphore(FILES_AT_ONCE)
+
+        async def one(client: AsyncClient, audio: bytes) -> None:
+            async with at_once:
+                await client.transcribe(audio, RecognitionConfig(words=True))
+
+        async with AsyncClient(address) as client:
+            await asyncio.gather(*(one(client, audio) for audio in recordings_[:2]))
+            begun = time.perf_counter()
+            await asyncio.gather(*(one(client, audio) for audio in recordings_))
+            return time.perf_counter() - begun
+
+    wall_s = asyncio.run(run())
+    bare = report.file_floor
+    report.files_audio_s_per_s = 4 * bare.calls_s / wall_s
+    report.files_share_of_floor = 4 * bare.speech_s / wall_s / bare.audio_s_per_s
+
+
+def streams(
+    address: str,
+    calls: Sequence[NDArray[np.int16]],
+    report: Report,
+    p99_final_s: float,
+    fixed: int | None,
+    console: Console,
+) -> None:
+    """Finds the most calls held by doubling and bisection, then measures at 80 % of it."""
+    sources = [call_source(number, call) for number, call in enumerate(calls)]
+
+    def attempt(count: int) -> Streams:
+        trial = _play(address, sources, count, report.live_floor, p99_final_s)
+        report.trials.append(trial)
+        late, close = trial.simulator_late, trial.final_after_half_close
+        console.print(
+            f"  {count} calls: {'held' if trial.held else 'not held'}, {trial.share_of_floor:.2f} of the floor, "
+            f"p99 final {close.p99 * 1000 if close else math.nan:.0f} ms, "
+            f"callers late {late.p99 * 1000 if late else math.nan:.0f} ms"
+        )
+        return trial
+
+    if fixed:
+        report.most_held = fixed if attempt(fixed).held else 0
+        report.at_80_percent = report.trials[-1]
+        return
+    good, bad = 0, 0
+    count = max(2, round(0.4 * report.live_floor.audio_s_per_s * _calls_a_speech(report.live_floor)))
+    while not bad or bad - good > max(1, good // 12):
+        if attempt(count).held:
+            good = count
+        else:
+            bad = count
+        count = (good + bad) // 2 if bad else good * 3 // 2
+        if count == 0:
+            break
+    report.most_held = good
+    if good:
+        report.at_80_percent = attempt(max(1, good * 4 // 5))
+
+
+def _calls_a_speech(bare: Floor) -> float:
+    """Seconds of call for a second of speech in it."""
+    return bare.calls_s / bare.speech_s
+
+
+def _play(address: str, sources: Sequence[CallSource], count: int, bare: Floor, p99_final_s: float) -> Streams:
+    chosen = [sources[number % len(sources)] for number in range(count)]
+    longest_s = max(len(source.audio) / source.bytes_per_s for source in chosen)
+    # Calls begin all over the first quarter, so that they do not breathe in step.
+    pace = Pace(message_ms=100, spread_s=longest_s / 4)
+    reports = simulate_in_processes(address, chosen, processes=1, pace=pace)
+    figures = Figures.of(reports)
+    close, late = figures.half_close_to_last_final, figures.simulator_late
+    summaries = [report.summary for report in reports if report.summary is not None]
+    worst = [summary.worst_final_s for summary in summaries if summary.worst_final_s is not None]
+    held = (
+        figures.failed == 0
+        and close is not None
+        and close.p99 <= p99_final_s
+        and late is not None
+        and late.p99 <= LATE_SIMULATOR_S
+    )
+    return Streams(
+        calls=count,
+        share_of_floor=count / _calls_a_speech(bare) / bare.audio_s_per_s,
+        held=held,
+        partial_lag=figures.partial_lag,
+        final_after_half_close=close,
+        endpoint_to_final=Spread.of(worst),
+        simulator_late=late,
+    )
+
+
+def call_source(number: int, call: NDArray[np.int16]) -> CallSource:
+    config = StreamConfig(
+        encoding=WireEncoding.MULAW, sample_rate=TELEPHONE_RATE, channels=1, interim_results=True, words=True
+    )
+    return CallSource(f"call {number}", config, mulaw(call, "RAW"), float(TELEPHONE_RATE))
+
+
+def _table(report: Report) -> Table:
+    table = Table(title=f"{report.most_held} calls held in real time", title_justify="left")
+    for column in ("delay, ms", "p50", "p95", "p99", "most", "measured"):
+        table.add_column(column, justify="right" if column != "delay, ms" else "left")
+    at = report.at_80_percent
+    if at is not None:
+        rows = {
+            f"partial lag at {at.calls} calls": at.partial_lag,
+            "final after half-close": at.final_after_half_close,
+            "slowest final of a call": at.endpoint_to_final,
+            "callers' own lateness": at.simulator_late,
+        }
+        for name, spread in rows.items():
+            if spread is not None:
+                times = (spread.p50, spread.p95, spread.p99, spread.most)
+                table.add_row(name, *(f"{value * 1000:.0f}" for value in times), str(spread.count))
+    return table
+
+
+def _ignore(_: Event) -> None: ...
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m scripts.bench", description=__doc__.split("\n\n", maxsplit=1)[0])
+    parser.add_argument("--quick", action="store_true", help="one minute: the harness at work, not figures to quote")
+    parser.add_argument("--p99-final", metavar="SECONDS", type=float, default=1.0, help="(default: %(default)g)")
+    parser.add_argument("--json", metavar="FILE", type=Path, help="all figures")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
