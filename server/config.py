@@ -1,0 +1,245 @@
+"""A node's settings: names, meanings, units, ranges, and where a value comes from. Knows no file but its own.
+
+A value is taken from the command line, else the environment (PARLEY_...), else the TOML file, else its default. All
+faults of all sources are collected and raised together, each naming the source that has to be mended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
+
+from decoder.recognizer import RecognizerConfig
+from decoder.types import EndpointRules
+from server import preflight
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from pydantic_core import ErrorDetails
+
+PREFIX = "PARLEY_"
+DEFAULT_FILE = Path("parley.toml")
+DEFAULT_MODEL = Path(__file__).resolve().parents[1] / "models" / "moonshine-tiny-en"
+MIB = 1 << 20
+_CORE = RecognizerConfig(DEFAULT_MODEL)  # its defaults are ours
+_RULES = EndpointRules()
+
+
+def _listed(value: object) -> object:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+Listed = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+Port = Annotated[int, Field(ge=0, le=65_535)]
+MetricsPort = Annotated[int, Field(ge=-1, le=65_535)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Bytes = Annotated[ByteSize, Field(ge=1024, le=2_000 * MIB)]  # gRPC counts a message's bytes in 31 bits
+
+
+class Settings(BaseModel):
+    """All settings of a node, each valid by itself. Sections are for --help only: the TOML file has none."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=False)
+
+    host: str = Field("127.0.0.1", description="address to listen on; 0.0.0.0 or :: for all")
+    port: Port = Field(50_051, description="port to listen on; 0: a free one")
+    metrics_host: str = Field("127.0.0.1", description="address of the Prometheus metrics")
+    metrics_port: MetricsPort = Field(9_090, description="port of the Prometheus metrics; 0: a free one, -1: none")
+
+    model_dir: Path = Field(DEFAULT_MODEL, description="folder of the model, with its model.toml")
+    devices: Listed = Field(_CORE.devices, description="devices to decode on: auto, cpu, or cuda:0, cuda:1, ...")
+    decoders: int = Field(_CORE.decoders, description="streams and files decoded at once, a device")
+    threads: int = Field(_CORE.threads, description="processor threads of a device; 0: one a core")
+    max_batch: int = Field(_CORE.max_batch, description="utterances decoded in one batch, at most")
+    max_batch_s: float = Field(_CORE.max_batch_s, description="audio decoded in one batch, at most, s; padding counts")
+    partial_interval_ms: int = Field(
+        _CORE.partial_interval_ms, description="least time between interim results of a stream, ms; 0: none are made"
+    )
+
+    vad_aggressiveness: int = Field(_CORE.vad_aggressiveness, description="how readily sound is called noise, 0 to 3")
+    silence_before_speech_ms: int = Field(
+        _RULES.silence_before_speech_ms, ge=0, le=3_600_000, description="silence that gives NO_SPEECH, ms; 0: never"
+    )
+    silence_after_speech_ms: int = Field(
+        _RULES.silence_after_speech_ms, ge=100, le=10_000, description="silence that ends an utterance, ms"
+    )
+    longest_utterance_ms: int = Field(
+        _RULES.longest_utterance_ms, ge=2_000, le=30_000, description="length at which an utterance is cut, ms"
+    )
+
+    pool_wait_s: Seconds = Field(5.0, description="longest wait for a free decoder, s")
+    idle_timeout_s: Seconds = Field(60.0, description="longest silence of a stream's client, s; KEEP_ALIVE counts")
+    max_stream_s: Seconds = Field(14_400.0, description="audio in one stream, at most, s")
+    max_file_s: Seconds = Field(14_400.0, description="audio in one file, at most, s")
+    max_file_bytes: Bytes = Field(ByteSize(128 * MIB), description="bytes of one file, at most; 128MiB or a number")
+    max_chunk_bytes: Bytes = Field(
+        ByteSize(MIB), description="bytes of one streaming message, at most; 1MiB or a number"
+    )
+    max_streams_per_peer: int = Field(
+        0, ge=0, description="calls of one client address at once, at most; 0: any number"
+    )
+    keepalive_s: Seconds = Field(60.0, description="quiet time after which a client's connection is probed, s")
+    keepalive_timeout_s: Seconds = Field(20.0, description="time for the answer to a probe, s")
+    grace_s: float = Field(30.0, ge=0, allow_inf_nan=False, description="time for live calls after SIGTERM, s")
+
+    tls_cert: Path | None = Field(None, description="the node's certificate chain, PEM: turns TLS on")
+    tls_key: Path | None = Field(None, description="the certificate's private key, PEM")
+    tls_client_ca: Path | None = Field(None, description="CA of the clients' certificates, PEM: turns mutual TLS on")
+    tokens_file: Path | None = Field(None, description="bearer tokens, one a line: calls need one, health does not")
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least level logged: debug, info, warning or error"
+    )
+    log_format: Literal["auto", "json", "pretty"] = Field(
+        "auto", description="json, pretty, or auto: pretty on a terminal"
+    )
+    log_words: bool = Field(False, description="log the transcripts of finals: for debugging only")
+
+    def recognizer(self) -> RecognizerConfig:
+        """The decoder's part. Raises ValueError for what only the decoder can judge."""
+        return RecognizerConfig(
+            model_dir=self.model_dir,
+            devices=self.devices,
+            decoders=self.decoders,
+            threads=self.threads,
+            max_batch=self.max_batch,
+            max_batch_s=self.max_batch_s,
+            partial_interval_ms=self.partial_interval_ms,
+            vad_aggressiveness=self.vad_aggressiveness,
+        )
+
+    def endpoint_rules(self) -> EndpointRules:
+        """When an utterance ends, unless a request says otherwise."""
+        return EndpointRules(
+            silence_before_speech_ms=self.silence_before_speech_ms,
+            silence_after_speech_ms=self.silence_after_speech_ms,
+            longest_utterance_ms=self.longest_utterance_ms,
+        )
+
+
+SECTIONS = {
+    "where it listens": "host",
+    "the model and its devices": "model_dir",
+    "utterances, unless a request says otherwise": "vad_aggressiveness",
+    "limits": "pool_wait_s",
+    "who may call": "tls_cert",
+    "logs": "log_level",
+}  # title -> first setting
+
+
+class ConfigFaults(Exception):
+    """Everything that is wrong with a configuration. `faults` has one line each."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("\n".join(faults))
+        self.faults = tuple(faults)
+
+
+@dataclass(frozen=True)
+class Sourced:
+    """A value as given, and what the operator calls the place it came from."""
+
+    value: object
+    source: str
+
+
+def load(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """The settings, or ConfigFaults with every fault there is. `--help` prints and exits."""
+    flags, unknown = _parser().parse_known_args(argv)
+    faults = [f"{' '.join(unknown)}: no such setting, see --help"] if unknown else []
+    given: dict[str, Sourced] = {}
+    file = flags.config or environ.get(f"{PREFIX}CONFIG") or (DEFAULT_FILE if DEFAULT_FILE.exists() else None)
+    if file:
+        try:
+            given |= _from_file(Path(file))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            faults.append(f"{file}: not a readable TOML file: {error}")
+    for name in Settings.model_fields:
+        variable = PREFIX + name.upper()
+        if environ.get(variable):
+            given[name] = Sourced(environ[variable], variable)
+        if getattr(flags, name) is not None:
+            given[name] = Sourced(getattr(flags, name), _flag(name))
+    settings, problems = _validated({name: one.value for name, one in given.items()})
+    # What cannot even be read is not looked at: one mistake should make one fault.
+    problems += [(name, problem) for name, problem in preflight.problems(settings) if name not in dict(problems)]
+    faults += [f"{given[name].source if name in given else name}: {problem}" for name, problem in problems]
+    if faults:
+        raise ConfigFaults(faults)
+    return settings
+
+
+def _validated(values: dict[str, object]) -> tuple[Settings, list[tuple[str, str]]]:
+    """Settings from the good values, and what is wrong with the others by name."""
+    try:
+        return Settings.model_validate(values), []
+    except ValidationError as error:
+        problems = [(str(one["loc"][0]), _problem(one)) for one in error.errors()]
+    bad = dict(problems)
+    return Settings.model_validate({name: value for name, value in values.items() if name not in bad}), problems
+
+
+def _problem(error: ErrorDetails) -> str:
+    if error["type"] == "extra_forbidden":
+        return "no such setting, see --help"
+    return f"got {error['input']!r}: {error['msg'][0].lower()}{error['msg'][1:]}"
+
+
+def _from_file(path: Path) -> dict[str, Sourced]:
+    with path.open("rb") as file:
+        return {name: Sourced(value, f"{path}: {name}") for name, value in tomllib.load(file).items()}
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="parley serve",
+        usage="parley serve [--config FILE] [--SETTING VALUE]...",
+        description="Runs a decode node until SIGTERM or SIGINT; a second signal ends it at once.",
+        epilog=f"Each setting can also stand in the TOML file under its name with underscores, or in the environment "
+        f"in capitals behind {PREFIX}: --pool-wait-s 2, pool_wait_s = 2, {PREFIX}POOL_WAIT_S=2. "
+        f"A flag goes before the environment, the environment before the file.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE", help=f"the TOML file (default: {DEFAULT_FILE}, if there is one)")
+    titles = {first: title for title, first in SECTIONS.items()}
+    group: argparse._ActionsContainer = parser
+    for name, setting in Settings.model_fields.items():
+        if name in titles:
+            group = parser.add_argument_group(titles[name])
+        text = f"{setting.description} (default: {_shown(setting.default)})".replace("%", "%%")
+        if isinstance(setting.default, bool):
+            group.add_argument(_flag(name), action=argparse.BooleanOptionalAction, default=None, help=text)
+        else:
+            group.add_argument(_flag(name), metavar="VALUE", help=text)
+    return parser
+
+
+def _shown(default: object) -> str:
+    match default:
+        case None:
+            return "none"
+        case bool():
+            return "yes" if default else "no"
+        case tuple():
+            return ",".join(default)
+        case ByteSize():
+            return default.human_readable().replace(".0", "")
+        case Path():
+            return f"{default.parent.name}/{default.name} beside the program"
+        case _:
+            return f"{default:g}" if isinstance(default, float) else str(default)

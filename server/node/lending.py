@@ -1,0 +1,30 @@
+"""Waits for decoders without blocking the event loop, and brings them back. Knows the pool; no call, no stream."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from decoder.pool import DecoderPool, Lease
+
+
+@asynccontextmanager
+async def lend(pool: DecoderPool, count: int, wait_s: float) -> AsyncIterator[Lease]:
+    """`count` decoders for the block. Raises PoolExhausted after `wait_s`; a cancelled wait leaks nothing."""
+    asked_at = time.monotonic()
+    promise = pool.request(count)
+    try:
+        # Not wait_for: before Python 3.12 it may swallow a cancel that comes together with the lease.
+        done, _ = await asyncio.wait({asyncio.wrap_future(promise)}, timeout=wait_s)
+        if not done:
+            raise pool.exhausted(time.monotonic() - asked_at)
+    except BaseException:
+        pool.abandon(promise)
+        raise
+    with promise.result() as lease:
+        yield lease

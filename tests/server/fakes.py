@@ -1,0 +1,143 @@
+"""A recognizer whose streams say what a test tells them to. Its pool is the real one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, cast
+
+from decoder.errors import UnknownModel
+from decoder.model_folder import ModelInfo
+from decoder.pool import DecoderPool
+from decoder.recognizer import FileResult
+from decoder.types import Advanced, Cursors, Final, Finished, Hypothesis, Partial, Word, WordTiming
+
+if TYPE_CHECKING:
+    import threading
+    from collections.abc import Callable
+
+    from decoder.audio import FileAudio
+    from decoder.pool import Lease
+    from decoder.types import AudioFormat, Sink, StreamOptions
+
+MODEL = ModelInfo(
+    name="fake", languages=("en", "de"), sample_rate=16_000, description="says what it is told", license="0BSD"
+)
+WORDS = Hypothesis("one two", 0.5, (Word("one", 0, 400, 0.25), Word("two", 500, 900, 0.75)))
+
+
+def final(
+    segment: int = 0, channel: int = 0, end_ms: int = 1_000, *, hypotheses: tuple[Hypothesis, ...] = (WORDS,)
+) -> Final:
+    return Final(channel, segment, 0, end_ms, hypotheses, WordTiming.ATTENTION, 0.25, 0.125, 3)
+
+
+def partial(segment: int = 0, channel: int = 0, end_ms: int = 500, text: str = "one") -> Partial:
+    return Partial(channel, segment, 0, end_ms, Hypothesis(text, 0.5), 0.5)
+
+
+class FakeDecoder:
+    device = "fake"
+
+    def __init__(self, slot: int) -> None:
+        self.slot = slot
+
+    def bind(self) -> None: ...
+    def reset(self) -> None: ...
+
+
+class FakeStream:
+    """16 kHz LINEAR16 in; `say` sends an event, as a device's thread would."""
+
+    def __init__(self, fmt: AudioFormat, options: StreamOptions, sink: Sink) -> None:
+        self.format, self.options = fmt, options
+        self.taken = bytearray()
+        self.final_ms = 0
+        self.has_room = True
+        self.finalized = 0
+        self.finishes = True  # on finish(), at once
+        self.finished = asyncio.Event()
+        self.closed = False
+        self.accepted = asyncio.Event()  # set with every accept
+        self.fault: Exception | None = None  # raised by the next accept
+        self.say = sink
+
+    def accept(self, data: bytes) -> None:
+        if self.fault is not None:
+            raise self.fault
+        self.taken += data
+        self.accepted.set()
+
+    def finalize(self) -> None:
+        self.finalized += 1
+        self.accepted.set()
+
+    def finish(self) -> None:
+        self.finished.set()
+        if self.finishes:
+            self.say(Finished())
+
+    def close(self) -> None:
+        self.closed = True
+
+    def advance(self, final_ms: int = 0) -> None:
+        self.has_room = True
+        self.final_ms = final_ms
+        self.say(Advanced(0, final_ms))
+
+    @property
+    def cursors(self) -> Cursors:
+        received_ms = len(self.taken) // 32
+        return Cursors(received_ms, received_ms, self.final_ms)
+
+    async def has_taken(self, size: int) -> None:
+        while len(self.taken) < size:
+            self.accepted.clear()
+            await self.accepted.wait()
+
+
+class FakeRecognizer:
+    def __init__(self, decoders: int = 4) -> None:
+        self.models = (MODEL,)
+        self.pool = DecoderPool(
+            [cast("Any", [FakeDecoder(slot) for slot in range(decoders)])], rebuild=lambda broken: broken
+        )
+        self.streams: asyncio.Queue[FakeStream] = asyncio.Queue()
+        self.files = FakeFiles()
+        self.closed = False
+
+    def find_model(self, name: str, language: str) -> ModelInfo:
+        if name not in ("", "fake"):
+            raise UnknownModel("model", name, ("fake",))
+        if language not in ("", *MODEL.languages):
+            raise UnknownModel("language_code", language, MODEL.languages)
+        return MODEL
+
+    def open_stream(
+        self, lease: Lease, fmt: AudioFormat, options: StreamOptions, sink: Sink, max_audio_s: float
+    ) -> FakeStream:
+        stream = FakeStream(fmt, options, sink)
+        self.streams.put_nowait(stream)
+        return stream
+
+    def transcribe(
+        self, lease: Lease, audio: FileAudio, options: StreamOptions, max_audio_s: float, cancelled: threading.Event
+    ) -> FileResult:
+        return self.files.transcribe(cancelled)
+
+    def waiting(self) -> dict[str, dict[str, int]]:
+        return {"fake": {"final": 7}}
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeFiles:
+    """What `transcribe` does: returns `result`, or runs `work` with the cancel event first."""
+
+    def __init__(self) -> None:
+        self.result = FileResult((final(), final(channel=1)), 2_000)
+        self.work: Callable[[threading.Event], object] = lambda cancelled: None
+
+    def transcribe(self, cancelled: threading.Event) -> FileResult:
+        self.work(cancelled)
+        return self.result

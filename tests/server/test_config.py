@@ -1,0 +1,188 @@
+from __future__ import annotations
+
+import socket
+from typing import TYPE_CHECKING
+
+import pytest
+import trustme
+
+from server.config import ConfigFaults, Settings, load
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+DEFAULTS = Settings.model_validate({})
+FREE = ("--port", "0", "--metrics-port", "0")
+
+
+def faults_of(*argv: str, environ: Mapping[str, str] | None = None) -> list[str]:
+    with pytest.raises(ConfigFaults) as raised:
+        load([*FREE, *argv], environ or {})
+    return list(raised.value.faults)
+
+
+def the_fault_of(*argv: str, environ: Mapping[str, str] | None = None) -> str:
+    (fault,) = faults_of(*argv, environ=environ)
+    return fault
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "node.toml"
+
+
+def test_flag_before_environment_before_file_before_default(file: Path) -> None:
+    file.write_text("grace_s = 1\nidle_timeout_s = 1\npool_wait_s = 1\n")
+    environ = {"PARLEY_GRACE_S": "2", "PARLEY_IDLE_TIMEOUT_S": "2", "PARLEY_POOL_WAIT_S": ""}
+    settings = load([*FREE, "--config", str(file), "--grace-s", "3"], environ)
+    assert (settings.grace_s, settings.idle_timeout_s, settings.pool_wait_s) == (3, 2, 1)
+    assert settings.keepalive_s == DEFAULTS.keepalive_s
+
+
+def test_the_environment_can_name_the_file(file: Path) -> None:
+    file.write_text("grace_s = 7\n")
+    assert load(FREE, {"PARLEY_CONFIG": str(file)}).grace_s == 7
+
+
+def test_a_file_in_the_working_directory_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load(FREE, {}).grace_s == DEFAULTS.grace_s
+    (tmp_path / "parley.toml").write_text("grace_s = 8\n")
+    assert load(FREE, {}).grace_s == 8
+
+
+def test_lists_sizes_and_switches_are_understood_from_every_source(file: Path) -> None:
+    file.write_text('devices = ["cpu"]\nmax_file_bytes = "2MiB"\nlog_words = true\n')
+    from_file = load([*FREE, "--config", str(file)], {})
+    from_environ = load(FREE, {"PARLEY_DEVICES": "cpu", "PARLEY_MAX_FILE_BYTES": "2097152", "PARLEY_LOG_WORDS": "true"})
+    from_flags = load([*FREE, "--devices", "cpu", "--max-file-bytes", "2MiB", "--log-words"], {})
+    assert from_file == from_environ == from_flags
+    assert (from_file.devices, from_file.max_file_bytes, from_file.log_words) == (("cpu",), 2 << 20, True)
+    assert load([*FREE, "--no-log-words"], {"PARLEY_LOG_WORDS": "true"}).log_words is False
+
+
+def test_every_fault_of_every_source_is_listed_with_its_place(file: Path) -> None:
+    file.write_text("decoders = 0\nnonsense = 1\nthreads = 'many'\n")
+    environ = {"PARLEY_DEVICES": "tpu,cpu", "PARLEY_IDLE_TIMEOUT_S": "-1"}
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        found = faults_of(
+            *("--config", str(file), "--port", port, "--model-dir", str(file.parent), "--loud", "--tls-key", "absent"),
+            environ=environ,
+        )
+    for start in (
+        "--loud: no such setting",
+        f"{file}: threads: got 'many': input should be a valid integer",
+        f"{file}: nonsense: no such setting",
+        f"{file}: decoders: got 0, need 1",
+        "PARLEY_DEVICES: got 'tpu', need",
+        "PARLEY_IDLE_TIMEOUT_S: got '-1': input should be greater than 0",
+        f"--port: cannot listen on 127.0.0.1:{port}: ",
+        f"--model-dir: {file.parent}: no model.toml there",
+        "--tls-key: absent: No such file",
+        "tls_cert: not set",
+    ):
+        assert [fault for fault in found if fault.startswith(start)], start
+    assert len(found) == 10
+
+
+@pytest.mark.parametrize("text", [None, "port = ", "\udcff"])
+def test_a_file_that_cannot_be_read_is_a_fault(file: Path, text: str | None) -> None:
+    if text is not None:
+        file.write_bytes(text.encode(errors="surrogateescape"))
+    assert the_fault_of("--config", str(file)).startswith(f"{file}: not a readable TOML file: ")
+
+
+@pytest.mark.parametrize("flag", ["--port", "--metrics-port"])
+def test_a_port_in_use_is_a_fault(flag: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert the_fault_of(flag, str(port)).startswith(f"{flag}: cannot listen on 127.0.0.1:{port}: ")
+
+
+def test_one_port_cannot_be_used_twice() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as once:
+        port = str(once.getsockname()[1])
+    assert the_fault_of("--port", port, "--metrics-port", port).startswith("--metrics-port: cannot listen on")
+
+
+def test_metrics_can_be_off_and_addresses_ipv6() -> None:
+    assert load(["--port", "0", "--metrics-port", "-1", "--host", "::1"], {}).metrics_port == -1
+
+
+def test_a_broken_model_description_is_a_fault(tmp_path: Path) -> None:
+    (tmp_path / "model.toml").write_text("name = 3")
+    assert the_fault_of("--model-dir", str(tmp_path)).startswith(f"--model-dir: {tmp_path / 'model.toml'}: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("", "no token in it"),
+        ("# only a comment\n\n", "no token in it"),
+        ("short\n", "line 1: expected a token of 16 or more"),
+        ("a-good-token-of-sixteen\n\ntwo words in one line\n", "line 3: "),
+    ],
+)
+def test_a_tokens_file_is_checked(tmp_path: Path, text: str, problem: str) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text(text)
+    fault = the_fault_of("--tokens-file", str(tokens))
+    assert fault.startswith(f"--tokens-file: {tokens}: {problem}")
+    assert "words" not in fault
+
+
+def test_tls_files_are_checked(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    one, two = ca.issue_cert("one.example"), ca.issue_cert("two.example")
+    cert, key, other_key, text = (str(tmp_path / name) for name in ("cert", "key", "other", "text"))
+    one.cert_chain_pems[0].write_to_path(cert)
+    one.private_key_pem.write_to_path(key)
+    two.private_key_pem.write_to_path(other_key)
+    (tmp_path / "text").write_text("not PEM")
+
+    assert load([*FREE, "--tls-cert", cert, "--tls-key", key, "--tls-client-ca", cert], {}).tls_cert
+    for argv, starts in (
+        (("--tls-cert", cert), ["tls_key: not set"]),
+        (("--tls-client-ca", cert), ["tls_cert: not set", "tls_key: not set"]),
+        (("--tls-cert", cert, "--tls-key", other_key), [f"--tls-cert: {cert} and {other_key} are no PEM"]),
+        (("--tls-cert", text, "--tls-key", key), [f"--tls-cert: {text} and {key} are no PEM"]),
+        (
+            ("--tls-cert", "absent", "--tls-key", "absent"),
+            ["--tls-cert: absent: No such", "--tls-key: absent: No such"],
+        ),
+        (("--tls-cert", cert, "--tls-key", key, "--tls-client-ca", "absent"), ["--tls-client-ca: absent: No such"]),
+        (("--tls-cert", cert, "--tls-key", key, "--tls-client-ca", text), [f"--tls-client-ca: {text} is no PEM"]),
+    ):
+        found = faults_of(*argv)
+        assert len(found) == len(starts), found
+        assert all(fault.startswith(start) for fault, start in zip(found, starts, strict=True)), found
+
+
+def test_help_shows_every_setting_with_meaning_and_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        load(["--help"], {})
+    assert ended.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    for name, setting in Settings.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in text
+        assert str(setting.description) in text
+    assert "(default: 128MiB)" in text
+    assert "PARLEY_POOL_WAIT_S" in text
+
+
+def test_the_nodes_endpoint_rules_are_the_settings() -> None:
+    settings = load([*FREE, "--silence-after-speech-ms", "500", "--longest-utterance-ms", "9000"], {})
+    rules = settings.endpoint_rules()
+    assert (rules.silence_before_speech_ms, rules.silence_after_speech_ms, rules.longest_utterance_ms) == (
+        0,
+        500,
+        9_000,
+    )
+
+
+def test_the_decoders_config_is_the_settings() -> None:
+    config = load([*FREE, "--decoders", "3", "--partial-interval-ms", "0"], {}).recognizer()
+    assert (config.decoders, config.partial_interval_ms) == (3, 0)
+    assert config.max_batch == DEFAULTS.max_batch

@@ -1,0 +1,94 @@
+from __future__ import annotations
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from hypothesis import given
+from hypothesis import strategies as st
+
+from decoder.errors import InvalidOption
+from decoder.types import AudioFormat, Cursors, Encoding, EndpointRules
+from parley.asr.v1 import speech_pb2 as pb
+from server import convert
+
+DEFAULTS = EndpointRules(silence_after_speech_ms=900)
+
+
+def test_every_encoding_of_the_wire_is_known() -> None:
+    assert {number for _, number in pb.AudioEncoding.items()} == convert.ENCODINGS.keys()
+    assert set(convert.ENCODINGS.values()) == set(Encoding)
+
+
+def test_a_files_config() -> None:
+    request = convert.file_request(
+        pb.RecognitionConfig(
+            encoding=pb.AUDIO_ENCODING_MULAW,
+            sample_rate_hertz=8_000,
+            audio_channel_count=2,
+            separate_recognition_per_channel=True,
+            max_alternatives=3,
+            enable_word_time_offsets=True,
+            model="m",
+            language_code="en-GB",
+        )
+    )
+    assert request.format == AudioFormat(Encoding.MULAW, 8_000, 2, separate_channels=True)
+    assert (request.options.max_alternatives, request.options.word_times) == (3, True)
+    assert (request.model, request.language) == ("m", "en-GB")
+    assert (request.decoders, request.channel_tag(0), request.channel_tag(1)) == (2, 1, 2)
+
+
+def test_an_empty_config_leaves_everything_to_the_audio_and_the_node() -> None:
+    request = convert.stream_request(pb.StreamingRecognitionConfig(), DEFAULTS)
+    assert request.format == AudioFormat()
+    assert request.options.rules == DEFAULTS
+    assert not request.options.interim_results
+    assert not request.options.single_utterance
+    assert (request.decoders, request.channel_tag(0)) == (1, 0)
+
+
+def test_mixed_down_channels_take_one_decoder() -> None:
+    config = pb.StreamingRecognitionConfig(config=pb.RecognitionConfig(audio_channel_count=2))
+    assert convert.stream_request(config, DEFAULTS).decoders == 1
+
+
+def test_a_rule_asked_for_goes_before_the_nodes_even_if_it_is_zero() -> None:
+    defaults = EndpointRules(silence_before_speech_ms=5_000)
+    asked = pb.EndpointRules(silence_before_speech=Duration(), longest_utterance=Duration(seconds=2, nanos=500_000_000))
+    assert convert.endpoint_rules(asked, defaults) == EndpointRules(0, 800, 2_500)
+
+
+@pytest.mark.parametrize("seconds", [-1, 10_000_000_000])
+def test_a_rule_out_of_range_is_refused(seconds: int) -> None:
+    with pytest.raises(InvalidOption, match="silence_after_speech"):
+        convert.endpoint_rules(pb.EndpointRules(silence_after_speech=Duration(seconds=seconds)), DEFAULTS)
+
+
+@given(st.text(max_size=200))
+def test_a_request_id_is_taken_whole_or_refused(asked: str) -> None:
+    fits = len(asked) <= 128 and all(" " <= character <= "~" for character in asked)
+    if not fits:
+        with pytest.raises(InvalidOption, match="at most 128 printable ASCII characters") as refused:
+            convert.request_id(asked)
+        assert str(refused.value).isascii()
+    elif asked:
+        assert convert.request_id(asked) == asked
+
+
+def test_ids_made_are_different() -> None:
+    assert len({convert.request_id("") for _ in range(100)}) == 100
+
+
+@given(st.integers(0, 10**9))
+def test_milliseconds_survive_the_wire(ms: int) -> None:
+    assert convert.from_ms(ms).ToMilliseconds() == ms
+
+
+@given(st.floats(0, 1e6))
+def test_seconds_survive_the_wire_to_the_microsecond(seconds: float) -> None:
+    assert abs(convert.from_s(seconds).ToNanoseconds() / 1e9 - seconds) <= 0.51e-6
+
+
+def test_cursors() -> None:
+    assert convert.cursors(Cursors(3_000, 2_000, 1_500)) == pb.Cursors(
+        received=Duration(seconds=3), processed=Duration(seconds=2), final=Duration(seconds=1, nanos=500_000_000)
+    )

@@ -1,0 +1,156 @@
+"""`parley serve` from the outside: exit statuses, faults, signals. The model is the real one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import pytest
+from grpc import aio
+
+from parley.asr.v1 import speech_pb2_grpc
+from server import logs
+from server.config import DEFAULT_MODEL
+from server.node import main as entry
+from tests.server.wire import FINALIZE, PCM, audio, configured, read_all, read_one
+from tests.speech import pcm_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SERVE = (sys.executable, "-c", "from server.node.main import main; raise SystemExit(main())")
+FREE = ("--port", "0", "--metrics-port", "-1", "--decoders", "2", "--log-format", "json")
+
+
+class Process:
+    """A node of its own."""
+
+    def __init__(self, *flags: str) -> None:
+        self.popen = subprocess.Popen([*SERVE, *FREE, *flags], stderr=subprocess.PIPE, text=True)
+
+    def line(self, event: str) -> dict[str, Any]:
+        """Reads the log up to an event."""
+        assert self.popen.stderr is not None
+        for text in self.popen.stderr:
+            line: dict[str, Any] = json.loads(text)
+            if line["event"] == event:
+                return line
+        raise AssertionError(f"the node ended with {self.popen.wait()} before {event!r}")
+
+
+@pytest.fixture
+def serve() -> Iterator[Any]:
+    started = []
+
+    def start(*flags: str) -> Process:
+        started.append(Process(*flags))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.popen.kill()
+        process.popen.communicate()
+
+
+def refused(*flags: str) -> list[str]:
+    """The faults that a node ends with."""
+    done = subprocess.run([*SERVE, *FREE, *flags], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    return [line for line in done.stderr.splitlines() if not line.startswith("{")]
+
+
+def test_faults_of_the_configuration_are_listed_and_nothing_starts() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        faults = refused("--port", str(port), "--idle-timeout-s", "0", "--model-dir", "/nowhere")
+    assert len(faults) == 3
+    assert all(fault.startswith("parley serve: --") for fault in faults)
+
+
+def test_a_model_without_its_files_is_refused(tmp_path: Path) -> None:
+    shutil.copy(DEFAULT_MODEL / "model.toml", tmp_path)
+    (fault,) = refused("--model-dir", str(tmp_path))
+    assert fault.startswith(f"parley serve: {tmp_path}: ")
+    assert "missing" in fault
+
+
+async def test_sigterm_lets_a_live_call_finish(serve: Any) -> None:
+    process = serve()
+    address = process.line("serving")["address"]
+    async with aio.insecure_channel(address) as channel:
+        stub: speech_pb2_grpc.SpeechAsyncStub = speech_pb2_grpc.SpeechStub(channel)
+        call = stub.StreamingRecognize()
+        await call.write(configured(PCM))
+        await call.write(audio(pcm_of("austen_1.flac")))
+        await call.write(FINALIZE)
+        first = await read_one(call)
+        process.popen.send_signal(signal.SIGTERM)
+        assert process.line("draining")["live"] == 1
+        await call.write(audio(pcm_of("austen_1.flac")))
+        await call.done_writing()
+        responses = await read_all(call)
+    assert first is not None
+    words = [result.alternatives[0].transcript for response in (first, *responses) for result in response.results]
+    assert len(words) == 2
+    assert words[0] == words[1] != ""
+    assert responses[-1].HasField("summary")
+    assert process.popen.wait(30) == 0
+
+
+async def test_a_second_sigterm_ends_a_node_at_once(serve: Any) -> None:
+    process = serve("--grace-s", "3600")
+    address = process.line("serving")["address"]
+    async with aio.insecure_channel(address) as channel:
+        stub: speech_pb2_grpc.SpeechAsyncStub = speech_pb2_grpc.SpeechStub(channel)
+        call = stub.StreamingRecognize()
+        await call.write(configured(PCM, speech_events=True))
+        await call.initial_metadata()
+        process.popen.send_signal(signal.SIGTERM)
+        process.line("draining")
+        process.popen.send_signal(signal.SIGTERM)
+        assert process.popen.wait(30) == 128 + signal.SIGTERM
+        assert await call.code() == grpc.StatusCode.UNAVAILABLE
+
+
+def test_sigterm_while_loading_ends_a_node_in_order(serve: Any) -> None:
+    process = serve()
+    process.line("listening")
+    process.popen.send_signal(signal.SIGTERM)
+    assert process.popen.wait(30) == 0
+
+
+class Stopping:
+    """In a node's place: stops itself."""
+
+    def __init__(self, settings: object) -> None: ...
+
+    async def start(self) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    async def stopped(self) -> None:
+        await asyncio.Event().wait()
+
+    async def drain(self) -> None: ...
+
+
+def test_main_returns_its_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(entry, "Node", Stopping)
+    monkeypatch.setattr(logs, "set_up", lambda form, level: None)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        assert entry.main(FREE) == 0
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert entry.main([*FREE, "--decoders", "none"]) == 2
+    assert "parley serve: --decoders: got 'none'" in capsys.readouterr().err

@@ -1,0 +1,140 @@
+"""The node over the real recognizer: the same words whatever happened before, and every decoder back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import TYPE_CHECKING
+
+import grpc
+import pytest
+from grpc import aio
+
+from parley.asr.v1 import speech_pb2 as pb
+from parley.asr.v1 import speech_pb2_grpc
+from scripts.speech import DATA
+from server.config import Settings
+from server.node.app import Node
+from tests.server.wire import FINALIZE, PCM, STEREO, audio, configured, read_all, refusal, refusal_of
+from tests.speech import pcm_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable
+
+    from parley.asr.v1.speech_pb2_grpc import SpeechAsyncStub
+
+RECORDING = "austen_1.flac"
+DECODERS = 4
+PIECE = 3_200  # bytes: 100 ms
+
+
+@pytest.fixture
+async def node() -> AsyncIterator[Node]:
+    node = Node(Settings.model_validate({"port": 0, "metrics_port": -1, "grace_s": 5, "decoders": DECODERS}))
+    yield node
+    await node.drain()
+
+
+@pytest.fixture
+async def stub(node: Node) -> AsyncIterator[SpeechAsyncStub]:
+    port = await node.start()
+    await node.ready()
+    async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield speech_pb2_grpc.SpeechStub(channel)
+
+
+def pieces(data: bytes, size: int = PIECE) -> list[pb.StreamingRecognizeRequest]:
+    return [audio(data[start : start + size]) for start in range(0, len(data), size)]
+
+
+async def words(stub: SpeechAsyncStub, requests: Iterable[pb.StreamingRecognizeRequest]) -> list[tuple[int, str]]:
+    responses = await read_all(stub.StreamingRecognize(iter(requests)))
+    summary = responses[-1]
+    assert summary.HasField("summary")
+    assert summary.cursors.final == summary.cursors.processed
+    results = [result for response in responses for result in response.results if result.is_final]
+    assert summary.summary.finals == len(results)
+    return [(result.channel_tag, result.alternatives[0].transcript) for result in results]
+
+
+async def test_files_and_streams_of_any_cut_have_the_same_words(stub: SpeechAsyncStub) -> None:
+    data = pcm_of(RECORDING)
+    chance = random.Random(3)
+    at, ragged = 0, []
+    while at < len(data):
+        size = chance.randrange(1, 9_999)
+        ragged.append(audio(data[at : at + size]))
+        at += size
+    expected = await words(stub, [configured(PCM), audio(data)])
+    assert "Dashwood" in expected[0][1]
+    assert await words(stub, [configured(PCM), *ragged]) == expected
+    flac = (DATA / RECORDING).read_bytes()
+    assert await words(stub, [configured(pb.RecognitionConfig()), *pieces(flac, 999)]) == expected
+    file = await stub.Recognize(
+        pb.RecognizeRequest(audio=flac, config=pb.RecognitionConfig(enable_word_time_offsets=True))
+    )
+    assert file.results[0].alternatives[0].words[-1].word in expected[0][1]
+
+
+async def test_each_channel_of_a_call_has_its_own_results(stub: SpeechAsyncStub) -> None:
+    one = pcm_of(RECORDING)
+    both = b"".join(one[at : at + 2] + one[at : at + 2] for at in range(0, len(one), 2))
+    found = await words(stub, [configured(STEREO), *pieces(both, 64_000)])
+    assert sorted(tag for tag, _ in found) == [1, 2]
+    assert found[0][1] == found[1][1]
+    file = await stub.Recognize(pb.RecognizeRequest(audio=both, config=STEREO))
+    assert [result.channel_tag for result in file.results] == [1, 2]
+
+
+async def test_undecodable_audio_names_its_byte(stub: SpeechAsyncStub) -> None:
+    flac = (DATA / RECORDING).read_bytes()
+    broken = flac[:40_000] + bytes(20_000) + flac[60_000:]
+    refused = await refusal_of(stub, [configured(pb.RecognitionConfig()), *pieces(broken)])
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "audio at byte " in refused.text
+    refused = await refusal(stub.Recognize(pb.RecognizeRequest(audio=b"\x01\x02\x03" * 100)))
+    assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "audio at byte " in refused.text
+
+
+async def test_silence_and_nothing_are_no_errors(stub: SpeechAsyncStub) -> None:
+    assert await words(stub, [configured(PCM)]) == []
+    assert await words(stub, [configured(PCM), audio(bytes(64_000)), FINALIZE]) == []
+    assert not (await stub.Recognize(pb.RecognizeRequest(config=PCM))).results
+
+
+async def test_cancels_at_any_point_leave_a_node_as_new(node: Node, stub: SpeechAsyncStub) -> None:
+    data = pcm_of(RECORDING)
+    expected = await words(stub, [configured(PCM), audio(data)])
+    chance = random.Random(7)
+
+    async def give_up() -> None:
+        call = stub.StreamingRecognize()
+        await call.write(configured(PCM, interim_results=True))
+        for piece in pieces(data)[: chance.randrange(75)]:
+            await call.write(piece)
+        if chance.random() < 0.5:
+            await call.write(FINALIZE)
+        if chance.random() < 0.3:
+            await call.done_writing()
+        call.cancel()
+
+    async def give_up_file() -> None:
+        call = stub.Recognize(pb.RecognizeRequest(config=PCM, audio=data))
+        code = asyncio.ensure_future(call.code())
+        for _ in range(chance.randrange(50)):
+            await asyncio.sleep(0)
+        call.cancel()
+        await code
+
+    gate = asyncio.Semaphore(2 * DECODERS)
+
+    async def one() -> None:
+        async with gate:
+            await (give_up() if chance.random() < 0.8 else give_up_file())
+
+    await asyncio.gather(*(one() for _ in range(100)))
+    assert await words(stub, [configured(PCM), audio(data)]) == expected
+    assert node.recognizer is not None
+    (await asyncio.wrap_future(node.recognizer.pool.request(DECODERS))).release()
+    assert node.recognizer.pool.snapshot().busy == 0
