@@ -30,8 +30,11 @@ class Painter:
             # The old words must be gone before the final ones push them up.
             self._repaint()
             self._console.print(Text(labelled(result)), soft_wrap=True)
-        else:
+        elif result.text:
             self._open[result.channel] = result
+            self._repaint()
+        else:  # taken back
+            self._open.pop(result.channel, None)
             self._repaint()
 
     def __enter__(self) -> Painter:

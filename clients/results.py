@@ -45,7 +45,10 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """A part of a channel's speech. Interim results of a segment replace one another until its final comes."""
+    """A part of a channel's speech. Interim results of a segment replace one another until its final comes.
+
+    One without text takes the others back: there were no words.
+    """
 
     text: str
     is_final: bool

@@ -13,7 +13,7 @@ numbered on from the channel's last final.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from clients import results
@@ -38,6 +38,7 @@ class _Channel:
     speaking: bool = False
     last_event_s: float = -1.0
     heard_s: float = -1.0  # events up to here came over an earlier connection
+    interim: Result | None = None  # the newest, while its utterance is open
 
 
 class Resume:
@@ -114,8 +115,11 @@ class Resume:
                 channel = self._channels[tag]
                 channel.next_segment = result.segment + 1
                 channel.final_frame = max(channel.final_frame, self._frame_at(message.result_end_time))
+                if channel.interim is not None and channel.interim.segment <= result.segment:
+                    channel.interim = None
             else:
                 self._interims += 1
+                self._channels[tag].interim = result
         if response.HasField("speech_event"):
             event = results.speech_event(response.speech_event, shift_s)
             if event is not None and self._is_news(event):
@@ -123,10 +127,18 @@ class Resume:
         if response.HasField("cursors"):
             self.cursors = results.cursors(response.cursors, shift_s)
             self._cursor_frame = max(self._cursor_frame, self._frame_at(response.cursors.final))
+            items += self._taken_back()
         if response.HasField("summary"):
             self.summary = self._make_summary(response.summary, shift_s)
         self._forget_final()
         return items
+
+    def _taken_back(self) -> Iterator[Result]:
+        """For each interim result whose utterance is over and held no words, one without text."""
+        for channel in self._channels.values():
+            if channel.interim is not None and self.cursors.final_s > channel.interim.start_s:
+                yield replace(channel.interim, text="", words=(), confidence=0.0, stability=0.0)
+                channel.interim = None
 
     # Taking up again.
 

@@ -137,7 +137,7 @@ class Line:
             self._words.setdefault(result.channel, []).append(result.text)
             self._final_lags.append(lag_s)
             self._last_final_s = now
-        else:
+        elif result.text:
             self._partial_lags.append(lag_s)
 
     def report(self, number: int, summary: Summary | None, error: str | None) -> CallReport:

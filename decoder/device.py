@@ -89,22 +89,30 @@ class _Batch:
     wall_s: float = 0.0  # in the model, without the time it stood aside
 
 
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """jobs: in a batch. file_s, live_s: seconds of audio in a batch of files or of live calls' finals and partials,
+    padding counted; one job may be longer. A live batch is short because the next final may have to wait for it."""
+
+    jobs: int = 8
+    file_s: float = 160.0
+    live_s: float = 20.0
+
+
 class DeviceWorker:
-    def __init__(
-        self, name: str, model: Model, sample_rate: int, max_batch: int, max_batch_s: float, observer: Observer
-    ) -> None:
-        """max_batch: jobs a batch. max_batch_s: seconds of audio a batch, padding counted; one job may be longer."""
+    def __init__(self, name: str, model: Model, sample_rate: int, limits: BatchLimits, observer: Observer) -> None:
         self.name = name
         self.lock = threading.RLock()  # guards callbacks and who is bound
         self._model = model
         self._rate = sample_rate
-        self._max_batch, self._max_samples = max_batch, int(max_batch_s * sample_rate)
+        self._limits = limits
         self._observer = observer
         self._ids = itertools.count(1)
         self._bound: set[int] = set()
         self._arrived = threading.Condition()  # guards what waits
         self._waiting: dict[Work, list[Job]] = {work: [] for work in Work}
         self._stopping = False
+        self._running: list[_Batch] = []  # this thread's own; the last is in the model, those before it stood aside
         self._thread = threading.Thread(target=self._run, name=f"device-{name}", daemon=True)
         self._thread.start()
 
@@ -124,22 +132,29 @@ class DeviceWorker:
                 self._waiting[work] = [job for job in jobs if job.owner != owner]
 
     def submit(self, job: Job) -> None:
-        """Puts a job into the queue. A partial takes the place of its owner's waiting one; a final removes it."""
+        """Puts a job into the queue. A partial takes the place of its owner's waiting one; a final removes it.
+
+        With the worker stopped, the job fails here and now, on the caller's thread.
+        """
         with self._arrived:
-            if self._stopping:
-                raise DeviceError(f"{self.name} has stopped")
-            if job.work is not Work.FILE:
-                partials = self._waiting[Work.PARTIAL]
-                for at, old in enumerate(partials):
-                    if old.owner == job.owner:
-                        if job.work is Work.PARTIAL:
-                            job.since = old.since
-                            partials[at] = job
-                            return
-                        del partials[at]
-                        break
-            self._waiting[job.work].append(job)
-            self._arrived.notify()
+            stopped = self._stopping
+            if not stopped:
+                self._put(job)
+                self._arrived.notify()
+        if stopped:
+            self._fail(job, self._stopped())
+
+    def _put(self, job: Job) -> None:
+        partials = self._waiting[Work.PARTIAL]
+        for at, old in enumerate(partials):
+            if old.owner == job.owner:
+                if job.work is Work.PARTIAL:
+                    job.since = old.since
+                    partials[at] = job
+                    return
+                del partials[at]
+                break
+        self._waiting[job.work].append(job)
 
     def waiting(self) -> dict[str, int]:
         """Jobs that wait, by kind."""
@@ -154,22 +169,29 @@ class DeviceWorker:
         self._thread.join()
 
     def _run(self) -> None:
-        running: list[_Batch] = []  # the last one is in the model, those before it stood aside
-        while True:
-            with self._arrived:
-                while not (self._stopping or running or any(self._waiting.values())):
-                    self._arrived.wait()
-                if self._stopping:
-                    break
-                jobs = self._schedule(running[-1].work if running else None)
-            if jobs:
-                running.append(self._start(jobs))
-            if not self._step(running[-1]):
-                running.pop()
-        stopped = DeviceError(f"{self.name} has stopped")
-        left = [job for batch in running for job in batch.open.values()]
-        for job in itertools.chain(left, *self._waiting.values()):
-            self._deliver(job, job.failed, stopped)
+        try:
+            while self._turn():
+                pass
+        except Exception:
+            logger.exception("%s: the device's thread broke, and takes no more work", self.name)
+        with self._arrived:
+            self._stopping = True
+        running = [job for batch in self._running for job in batch.open.values()]
+        for job in itertools.chain(running, *self._waiting.values()):
+            self._fail(job, self._stopped())
+
+    def _turn(self) -> bool:
+        """Waits for work and takes one step of the first in right; False when stopped."""
+        with self._arrived:
+            while not (self._stopping or self._running or any(self._waiting.values())):
+                self._arrived.wait()
+            if self._stopping:
+                return False
+            jobs = self._schedule(self._running[-1].work if self._running else None)
+        if jobs:
+            self._start(jobs)
+        self._step(self._running[-1])
+        return True
 
     def _schedule(self, present: Work | None) -> list[Job]:
         """The next batch, if it outranks the present one: the oldest job of the first right and its like."""
@@ -180,75 +202,89 @@ class DeviceWorker:
         oldest = min(waiting, key=lambda job: job.since)
         alike = [job for job in waiting if job.beam == oldest.beam]
         alike.sort(key=lambda job: (job is not oldest, abs(len(job.samples) - len(oldest.samples))))
+        most = (self._limits.file_s if work is Work.FILE else self._limits.live_s) * self._rate
         chosen: list[Job] = []
         longest = 0
-        for job in alike[: self._max_batch]:
+        for job in alike[: self._limits.jobs]:
             longest = max(longest, len(job.samples))
-            if chosen and longest * (len(chosen) + 1) > self._max_samples:
+            if chosen and longest * (len(chosen) + 1) > most:
                 break
             chosen.append(job)
         taken = set(chosen)
         self._waiting[work] = [job for job in waiting if job not in taken]
         return sorted(chosen, key=lambda job: len(job.samples))
 
-    def _start(self, jobs: list[Job]) -> _Batch:
+    def _start(self, jobs: list[Job]) -> None:
         now = time.monotonic()
         work = jobs[0].work
-        for job in jobs:
-            self._observer.waited(work.name.lower(), now - job.since)
         steps = self._model.decode(
             [job.samples for job in jobs], beam=jobs[0].beam, word_times=any(job.word_times for job in jobs)
         )
-        return _Batch(work, jobs, dict(enumerate(jobs)), steps, now)
+        self._running.append(_Batch(work, jobs, dict(enumerate(jobs)), steps, now))
+        for job in jobs:
+            self._observer.waited(work.name.lower(), now - job.since)
 
-    def _step(self, batch: _Batch) -> bool:
-        """One call of the model and its results; False when the batch is through."""
+    def _step(self, batch: _Batch) -> None:
+        """One call of the model and its results; the batch that is through leaves."""
         begun = time.monotonic()
         try:
-            finished = next(batch.steps)
-        except StopIteration:
-            self._observer.batch(
-                batch.work.name.lower(),
-                len(batch.jobs),
-                sum(len(job.samples) for job in batch.jobs) / self._rate,
-                batch.wall_s,
-            )
-            return False
+            finished = next(batch.steps, None)
         except OutOfMemory as error:
+            self._running.remove(batch)
             self._halve(batch, error)
-            return False
+            return
         except Exception as error:
             logger.exception("%s: a batch of %d failed", self.name, len(batch.jobs))
+            self._running.remove(batch)
             for job in batch.open.values():
-                self._deliver(job, job.failed, error)
-            return False
+                self._fail(job, error)
+            return
+        if finished is None:
+            self._running.remove(batch)
+            audio_s = sum(len(job.samples) for job in batch.jobs) / self._rate
+            self._observer.batch(batch.work.name.lower(), len(batch.jobs), audio_s, batch.wall_s)
+            for job in batch.open.values():
+                self._fail(job, DeviceError(f"{self.name}: the model ended without a result"))
+            return
         batch.wall_s += time.monotonic() - begun
         for row, transcript in finished:
             job = batch.open.pop(row)
-            self._deliver(job, job.done, Outcome(transcript, batch.started - job.since, len(batch.jobs)))
-        return True
+            outcome = Outcome(transcript, batch.started - job.since, len(batch.jobs))
+            fault = self._deliver(job, job.done, outcome)
+            if fault is not None:  # one stream's own: its neighbours in the batch still get their words
+                self._fail(job, fault)
 
     def _halve(self, batch: _Batch, error: OutOfMemory) -> None:
-        """Tries the unfinished jobs again in two halves, ahead of all others; one that does not fit alone fails."""
+        """Puts the unfinished jobs back in two halves, first in their right; one that does not fit alone fails."""
         jobs = list(batch.open.values())
         if len(jobs) == 1:
             too_long = DeviceError(f"{self.name} has no memory for this utterance: {error}")
-            self._deliver(jobs[0], jobs[0].failed, too_long)
+            too_long.__cause__ = error
+            self._fail(jobs[0], too_long)
             return
         logger.warning("%s: no memory for a batch of %d, trying halves", self.name, len(jobs))
         half = len(jobs) // 2
-        for part in (jobs[:half], jobs[half:]):
-            again = self._start(part)
-            while self._step(again):
-                pass
+        self._start(jobs[half:])
+        self._start(jobs[:half])  # the last started is the next in the model
 
-    def _deliver(self, job: Job, callback: Callable[..., None], value: object) -> None:
+    def _stopped(self) -> DeviceError:
+        return DeviceError(f"{self.name} has stopped")
+
+    def _fail(self, job: Job, error: Exception) -> None:
+        if job.work is Work.PARTIAL:
+            self._observer.dropped("partial", "failed")  # expendable: its final is still to come
+        else:
+            self._deliver(job, job.failed, error)
+
+    def _deliver(self, job: Job, callback: Callable[..., None], value: object) -> Exception | None:
+        """Calls back; what the callback raised, if it did."""
         with self.lock:
             if job.owner not in self._bound:
                 self._observer.dropped(job.work.name.lower(), "unbound")
-                return
+                return None
             try:
                 callback(value)
-            except Exception:
-                # One stream's fault: its neighbours in the batch still get their words.
+            except Exception as error:
                 logger.exception("%s: a result could not be delivered", self.name)
+                return error
+            return None

@@ -10,7 +10,7 @@ import enum
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from decoder.vad import FRAME_MS, WINDOW
+from decoder.vad import FRAME_MS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,19 +35,25 @@ class Step(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """Frames [start, end) are the audio to decode; its speech ends before `speech_end` and is `spoken` frames."""
+    """Frames [start, end) are the audio to decode; `speech` says which of them are speech, the last before
+    `speech_end`."""
 
     start: int
     end: int
     speech_end: int
-    spoken: int
+    speech: tuple[bool, ...]
+
+    @property
+    def spoken(self) -> int:
+        """Frames of speech."""
+        return sum(self.speech)
 
 
 class Endpointer:
     """The open utterance of one stream, or the silence since the last one."""
 
     def __init__(self, rules: EndpointRules) -> None:
-        self._silence_before = rules.silence_before_speech_ms // FRAME_MS
+        self._silence_before = -(-rules.silence_before_speech_ms // FRAME_MS)
         self._silence_after = -(-rules.silence_after_speech_ms // FRAME_MS)
         self._longest = rules.longest_utterance_ms // FRAME_MS
         self.frames = 0  # seen so far
@@ -77,8 +83,9 @@ class Endpointer:
 
     def close(self) -> Utterance:
         """Ends the open utterance here."""
-        end = min(self.frames, self._speech_end + AFTER_SPEECH)
-        closed = Utterance(self.start, end, self._speech_end, sum(self._speech))
+        # A cut may have left nothing but silence: then it ends where it starts.
+        end = max(self.start, min(self.frames, self._speech_end + AFTER_SPEECH))
+        closed = Utterance(self.start, end, self._speech_end, tuple(self._speech[: end - self.start]))
         self.open = False
         self.start = end
         self._quiet_since = self.frames
@@ -95,7 +102,6 @@ class Endpointer:
             self._speech = [False] * before + [True] * (self.frames - self.speech_start)
             self._energy = [energy] * (self.frames - self.start)  # not kept before speech: a cut never falls there
             return Step.BEGIN
-        self.start = max(self.start, self.frames - BEFORE_SPEECH - WINDOW)
         if self._silence_before and self.frames - self._quiet_since >= self._silence_before:
             self._quiet_since = self.frames
             return Step.NO_SPEECH
@@ -104,7 +110,7 @@ class Endpointer:
     def _cut(self) -> Utterance:
         at = self.start + best_pause(self._speech, self._energy)
         kept = at - self.start
-        closed = Utterance(self.start, at, min(at, self._speech_end), sum(self._speech[:kept]))
+        closed = Utterance(self.start, at, min(at, self._speech_end), tuple(self._speech[:kept]))
         self.start = at
         self._speech, self._energy = self._speech[kept:], self._energy[kept:]
         return closed

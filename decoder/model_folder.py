@@ -41,6 +41,12 @@ class DecodingLimits:
     min_share_on_path: float
     max_spread: float
 
+    def __post_init__(self) -> None:
+        for name in ("frame_samples", "shortest_samples", "tokens_per_second"):
+            value = getattr(self, name)
+            if not value > 0:
+                raise ValueError(f"{name}: got {value}, expected more than 0")
+
 
 @dataclass(frozen=True, slots=True)
 class ModelFolder:
@@ -55,14 +61,14 @@ class ModelFolder:
         config_path = path / "model.toml"
         try:
             config = tomllib.loads(config_path.read_text(encoding="utf8"))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise ModelError(f"{path}: no model.toml there; a model is a folder with one") from None
-        except tomllib.TOMLDecodeError as error:
-            raise ModelError(f"{config_path}: {error}") from None
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{config_path}: not a readable TOML file: {error}") from None
         try:
             info = ModelInfo(
                 name=_typed(config, "name", str),
-                languages=tuple(_typed(config, "languages", list)),
+                languages=_names(config, "languages"),
                 sample_rate=_typed(config, "sample_rate", int),
                 description=_typed(config, "description", str),
                 license=_typed(config, "license", str),
@@ -93,6 +99,16 @@ class ModelFolder:
 def _typed(table: dict[str, Any], key: str, kind: type) -> Any:
     if key not in table:
         raise ValueError(f"{key} is missing")
-    if not isinstance(table[key], kind):
-        raise ValueError(f"{key}: got {table[key]!r}, expected a value of type {kind.__name__}")
-    return table[key]
+    value = table[key]
+    if kind is float and type(value) is int:
+        return float(value)
+    if type(value) is not kind:  # not isinstance: a bool is no number here
+        raise ValueError(f"{key}: got {value!r}, expected a value of type {kind.__name__}")
+    return value
+
+
+def _names(table: dict[str, Any], key: str) -> tuple[str, ...]:
+    names = _typed(table, key, list)
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"{key}: got {names!r}, expected one name or more")
+    return tuple(names)

@@ -43,13 +43,11 @@ class Lease:
     def __init__(self, pool: DecoderPool, decoders: tuple[Decoder, ...]) -> None:
         self.decoders = decoders
         self._pool = pool
-        self._held = threading.Lock()
-        self._held.acquire()
+        self._released = threading.Lock()  # taken by the first to release
 
     def release(self) -> None:
         """Gives the decoders back. Calling it again does nothing."""
-        with contextlib.suppress(RuntimeError):
-            self._held.release()  # raises if somebody was here before
+        if self._released.acquire(blocking=False):
             self._pool._take_back(self.decoders)
 
     def __enter__(self) -> Lease:

@@ -3,8 +3,10 @@
 with Recognizer(RecognizerConfig(Path("models/moonshine-tiny-en"))) as recognizer:
     with recognizer.pool.lend(timeout=1.0) as lease:
         stream = recognizer.open_stream(lease, AudioFormat(), StreamOptions(), sink=print)
-        stream.accept(wav_bytes)
-        stream.finish()  # ... Final..., Finished
+        for _ in stream.accept(wav_bytes):
+            pass  # a live server would let others have their turn
+        for _ in stream.finish():  # ... Final..., Finished
+            pass
 """
 
 from __future__ import annotations
@@ -15,17 +17,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from decoder.audio import open_reader
-from decoder.device import DeviceWorker
+from decoder.device import BatchLimits, DeviceWorker
 from decoder.errors import AudioTooLong, Cancelled, ModelError, UnknownModel
 from decoder.model_folder import ModelFolder
 from decoder.pool import DecoderPool
 from decoder.second_pass import SecondPass, device_count
-from decoder.stream import Decoder, StreamSettings
-from decoder.types import Cursors, EndpointRules, Failed, Final, Finished, StreamOptions
+from decoder.stream import Decoder, State, StreamSettings
+from decoder.types import Cursors, Encoding, EndpointRules, Failed, Final, Finished, StreamOptions
 from decoder.vad import SAMPLE_RATE
 
 if TYPE_CHECKING:
     import threading
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     import numpy as np
@@ -49,7 +52,8 @@ class RecognizerConfig:
     model_dir: the model's folder. devices: "cpu", "cuda:N", or "auto" alone: every CUDA card, else the CPU.
     decoders: preallocated, a device. threads: cores a device's model may use, 0 for all. partial_interval_ms: the least
     time between partials of a stream, 0 for none. vad_aggressiveness: 0 to 3, how readily sound is called noise.
-    max_batch, max_batch_s: utterances and seconds of audio decoded together, padding counted.
+    max_batch: utterances decoded together. max_batch_s, max_live_batch_s: seconds of audio in them, padding counted, of
+    files and of live calls; a live final may have to wait for another live batch.
     """
 
     model_dir: Path
@@ -59,7 +63,8 @@ class RecognizerConfig:
     partial_interval_ms: int = 300
     vad_aggressiveness: int = 2
     max_batch: int = 8
-    max_batch_s: float = 40.0
+    max_batch_s: float = 160.0
+    max_live_batch_s: float = 20.0
 
     def __post_init__(self) -> None:
         """Raises ValueError that names every fault."""
@@ -70,6 +75,7 @@ class RecognizerConfig:
             ("vad_aggressiveness", self.vad_aggressiveness, 0, 3),
             ("max_batch", self.max_batch, 1, 1_024),
             ("max_batch_s", self.max_batch_s, 1, 36_000),
+            ("max_live_batch_s", self.max_live_batch_s, 1, 36_000),
         )
         faults += [f"{name}: got {n}, need {low} to {high}" for name, n, low, high in ranges if not low <= n <= high]
         if self.partial_interval_ms and not 100 <= self.partial_interval_ms <= 10_000:
@@ -94,16 +100,15 @@ class Recognizer:
         if folder.info.sample_rate != SAMPLE_RATE:
             raise ModelError(f"{folder.path}: got a model for {folder.info.sample_rate} Hz, expected {SAMPLE_RATE} Hz")
         self.models = (folder.info,)
-        self.devices = _devices(config.devices)
+        self.devices = resolve_devices(config.devices)
         threads = config.threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0)
         self._settings = StreamSettings(partial_interval_ms=config.partial_interval_ms)
+        limits = BatchLimits(config.max_batch, config.max_batch_s, config.max_live_batch_s)
         self._workers: dict[str, DeviceWorker] = {}
         try:
             for device in self.devices:
                 model = SecondPass(folder, device, threads)
-                self._workers[device] = DeviceWorker(
-                    device, model, SAMPLE_RATE, config.max_batch, config.max_batch_s, observer or _Unobserved()
-                )
+                self._workers[device] = DeviceWorker(device, model, SAMPLE_RATE, limits, observer or _Unobserved())
         except BaseException:
             self.close()
             raise
@@ -171,7 +176,8 @@ class Recognizer:
                 wait()
             if cancelled is not None and cancelled.is_set():
                 raise Cancelled
-        stream.finish()
+        for _ in stream.finish():
+            pass
         while wait():
             pass
         finals.sort(key=lambda final: (final.start_ms, final.channel))
@@ -202,7 +208,10 @@ class FileResult:
 
 
 class Stream:
-    """A request's audio through its decoders. Feed it from one thread; see Recognizer.open_stream for events."""
+    """A request's audio through its decoders. Feed it from one thread; see Recognizer.open_stream for events.
+
+    A few bytes may hold minutes of audio, so `accept` and `finish` do their work step by step, as they are drawn from.
+    """
 
     def __init__(
         self,
@@ -224,10 +233,24 @@ class Stream:
         for channel, decoder in enumerate(self._decoders):
             decoder.open(channel, options, settings, self._on_event)
 
-    def accept(self, data: bytes) -> None:
-        """Takes the next bytes. Raises BadAudio, AudioTooLong."""
+    def accept(self, data: bytes) -> Iterator[None]:
+        """Takes the next bytes, some milliseconds of work at a time. Raises BadAudio, AudioTooLong.
+
+        Yields wherever more is left: to look at `has_room`, and at others' work. Once no decoder listens any more,
+        what comes is not even looked at.
+        """
         assert self._reader is not None
-        self.accept_samples(self._reader.accept(data))
+        if self._listens():
+            yield from self._accept_blocks(self._reader.accept(data))
+
+    def _accept_blocks(self, blocks: Iterable[NDArray[np.int16]]) -> Iterator[None]:
+        for number, block in enumerate(blocks):
+            if number:
+                yield
+            self.accept_samples(block)
+
+    def _listens(self) -> bool:
+        return any(decoder.state in (State.SILENCE, State.UTTERANCE) for decoder in self._decoders)
 
     def accept_samples(self, samples: NDArray[np.int16]) -> None:
         """Takes the next samples (channels, n) at 16 kHz."""
@@ -242,10 +265,13 @@ class Stream:
         for decoder in self._decoders:
             decoder.finalize()
 
-    def finish(self) -> None:
-        """No more audio: what is left is decoded, then Finished comes. Raises BadAudio if the audio breaks off."""
-        if self._reader is not None:
-            self.accept_samples(self._reader.finish())
+    def finish(self) -> Iterator[None]:
+        """No more audio: what is left is decoded, then Finished comes. Yields as `accept` does.
+
+        Raises BadAudio if the audio breaks off.
+        """
+        if self._reader is not None and self._listens():
+            yield from self._accept_blocks(self._reader.finish())
         for decoder in self._decoders:
             decoder.finish()
 
@@ -260,11 +286,18 @@ class Stream:
         return all(decoder.has_room for decoder in self._decoders)
 
     @property
+    def encoding(self) -> Encoding:
+        """Of the bytes: AUTO until they are recognized."""
+        return Encoding.AUTO if self._reader is None else self._reader.encoding
+
+    @property
     def cursors(self) -> Cursors:
+        received_ms = self._received * 1000 // SAMPLE_RATE
         return Cursors(
-            received_ms=self._received * 1000 // SAMPLE_RATE,
-            processed_ms=min(decoder.processed_ms for decoder in self._decoders),
-            final_ms=min(decoder.final_ms for decoder in self._decoders),
+            received_ms=received_ms,
+            # Not more than was received: the last frame is filled up with silence.
+            processed_ms=min(received_ms, *(decoder.processed_ms for decoder in self._decoders)),
+            final_ms=min(received_ms, *(decoder.final_ms for decoder in self._decoders)),
         )
 
     def _on_event(self, event: Event) -> None:
@@ -278,7 +311,8 @@ class Stream:
             self._sink(event)
 
 
-def _devices(wanted: tuple[str, ...]) -> tuple[str, ...]:
+def resolve_devices(wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """The devices that a config's `devices` means on this machine."""
     if wanted == ("auto",):
         return tuple(f"cuda:{index}" for index in range(device_count())) or ("cpu",)
     return wanted

@@ -6,7 +6,9 @@ every call of the model, so that a batch of files can stand aside for a live cal
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 
 SHRINK_AT = 0.5  # finished utterances leave the batch when this share of it or less is still open
 RECEPTIVE_SAMPLES = 895  # of an encoder frame: 127 + 6 * 64 + 2 * 192
+MASKED = -1e9  # added to the attention's score of a padded frame
+ENCODER_CALL_S = 12.0  # of audio in one call of the encoder on a CPU
 SMALL = frozenset({"log_probs", "next_tokens", "attention"})  # outputs that the search reads: they go to the host
 
 
@@ -57,6 +61,8 @@ class SecondPass:
         self._limits = folder.decoding
         self._vocabulary = Vocabulary.read(folder.file("tokens.bin"))
         self._device = device
+        self._on_cpu = device == "cpu"
+        self._encoder_samples = int(ENCODER_CALL_S * self.info.sample_rate)
         names = ("encoder", "decoder", "reorder", "select")
         self._graphs = {name: _session(folder, f"{name}.onnx", device, threads) for name in names}
         self._cache_names = [i.name for i in self._graphs["reorder"].get_inputs() if i.name != "rows"]
@@ -71,11 +77,14 @@ class SecondPass:
         """
         limits, rate = self._limits, self.info.sample_rate
         lengths = np.array([max(len(samples), limits.shortest_samples) for samples in batch])
-        padded = np.zeros((len(batch), lengths.max()), np.int16)
-        for padded_row, samples in zip(padded, batch, strict=True):
-            padded_row[: len(samples)] = samples
-        cross = self._run("encoder", {"samples": self._put(padded), "lengths": self._put(lengths)})
-        yield []
+        parts = []
+        for together in self._encoder_calls(lengths):
+            padded = np.zeros((len(together), lengths[together].max()), np.int16)
+            for padded_row, row in zip(padded, together, strict=True):
+                padded_row[: len(batch[row])] = batch[row]
+            parts.append(self._run("encoder", {"samples": self._put(padded), "lengths": self._put(lengths[together])}))
+            yield []
+        cross = parts[0] if len(parts) == 1 else self._joined(parts)
 
         beams = [Beam(beam, limits.end_token, math.ceil(n / rate * limits.tokens_per_second) + 4) for n in lengths]
         rows = np.arange(len(batch))  # of the caller's batch, by place in the present one
@@ -83,7 +92,7 @@ class SecondPass:
         caches = dict.fromkeys(self._cache_names, empty)
         last = np.full((len(batch), 1), limits.start_token, np.int64)
         top = self._put(np.array([2 * beam]))
-        for position in range(int(1e9)):
+        for position in itertools.count():
             step = {"tokens": self._put(last), "position": self._put(np.array([position])), "top": top}
             out = self._run("decoder", step | cross | caches)
             caches = {name: out[f"new_{name}"] for name in self._cache_names}
@@ -115,12 +124,45 @@ class SecondPass:
             if len(order) != log_probs.shape[0] * width or (order != np.arange(len(order))).any():
                 caches = _renamed(self._run("reorder", {"rows": self._put(order)} | caches))
 
+    def _encoder_calls(self, lengths: NDArray[np.int64]) -> Iterator[list[int]]:
+        """The rows of each call of the encoder. On a CPU a long call gains nothing, and keeps live calls waiting."""
+        rows: list[int] = []
+        for row in range(len(lengths)):
+            if rows and self._on_cpu and lengths[[*rows, row]].max() * (len(rows) + 1) > self._encoder_samples:
+                yield rows
+                rows = []
+            rows.append(row)
+        yield rows
+
+    def _joined(self, parts: Sequence[Tensors]) -> Tensors:
+        """The encoder's outputs of one call after the other as those of one batch, padded to the longest."""
+        joined = {}
+        for name in parts[0]:
+            arrays = [part[name].numpy() for part in parts]
+            axis = 2 if "value" in name else 3  # of the frames
+            shape = list(arrays[0].shape)
+            shape[0], shape[axis] = sum(len(array) for array in arrays), max(array.shape[axis] for array in arrays)
+            whole = np.full(shape, MASKED if name == "cross_bias" else 0.0, np.float32)
+            at = 0
+            for array in arrays:
+                inside = [slice(at, at + len(array)), *(slice(size) for size in array.shape[1:])]
+                whole[tuple(inside)] = array
+                at += len(array)
+            joined[name] = self._put(whole)
+        return joined
+
     def _frames(self, samples: int) -> int:
         return (samples - RECEPTIVE_SAMPLES) // self._limits.frame_samples + 1
 
     def _transcript(self, n_best: Sequence[Decoded], word_times: bool) -> Transcript:
-        hypotheses = [self._hypothesis(decoded, word_times) for decoded in n_best]
-        return Transcript(tuple(hypothesis for hypothesis in hypotheses if hypothesis is not None))
+        hypotheses: dict[str, Hypothesis] = {}  # by text: it may be cut into tokens in several ways
+        for decoded in n_best:
+            hypothesis = self._hypothesis(decoded, word_times)
+            if hypothesis is not None:
+                hypotheses.setdefault(hypothesis.text, hypothesis)
+            elif not hypotheses:
+                break  # over noise the best is made up, and so are the others
+        return Transcript(tuple(hypotheses.values()))
 
     def _hypothesis(self, decoded: Decoded, word_times: bool) -> Hypothesis | None:
         """None if these are no words, or words that the model made up."""
@@ -170,6 +212,9 @@ def device_count() -> int:
     """CUDA cards that this onnxruntime can use."""
     if "CUDAExecutionProvider" not in ort.get_available_providers():
         return 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([card for card in visible.split(",") if card.strip() not in ("", "-1")])
     return sum(1 for entry in Path("/dev").iterdir() if re.fullmatch(r"nvidia\d+", entry.name))
 
 
@@ -187,6 +232,8 @@ def _session(folder: ModelFolder, name: str, device: str, threads: int) -> ort.I
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
+    # Threads that spin between two calls take the cores from the event loop, and gain nothing alone.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers: list[tuple[str, dict[str, str]]] = [("CPUExecutionProvider", {})]
     if kind == "cuda":
         providers.insert(0, ("CUDAExecutionProvider", {"device_id": index or "0"}))

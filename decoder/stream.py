@@ -4,6 +4,7 @@ Knows samples, utterances and their results; not bytes, encodings or other chann
 come on its device's thread under the device's lock, which also guards what both sides touch.
 
     AWAITING_CONFIG --open--> SILENCE <--> UTTERANCE --finish--> DRAINING --last result--> CLOSED
+    with single_utterance the first one's end, or silence for too long before it, is a finish
     any of them --a fault--> FAILED;  every one --reset--> AWAITING_CONFIG
 """
 
@@ -31,6 +32,7 @@ from decoder.types import (
     SpeechBegin,
     SpeechEnd,
     StreamOptions,
+    Word,
     WordTiming,
 )
 from decoder.vad import FRAME, FRAME_MS, WINDOW, Vad
@@ -84,7 +86,8 @@ class Decoder:
         self.slot, self.device = slot, worker.name
         self._worker = worker
         self._vad = Vad(vad_aggressiveness)
-        self._audio = np.zeros(HELD_FRAMES * FRAME, np.int16)  # frames [self._first, self._endpointer.frames)
+        self._audio = np.empty(HELD_FRAMES * FRAME, np.int16)  # frames [self._first, self._endpointer.frames)
+        self._audio.fill(0)  # written, so that the memory is taken now and not under load
         self._carry = np.zeros(FRAME, np.int16)  # the part of a frame that has come
         self._owner: int | None = None
         self._clear()
@@ -96,6 +99,7 @@ class Decoder:
         self._pending: dict[int, _Pending] = {}
         self._segment = self._next_final = 0
         self._partial_at = 0  # frames at the last partial asked for
+        self._lead_s, self._marked_ms, self._marked = 0.0, 0, 0.0
         self._options, self._settings, self._channel = StreamOptions(), StreamSettings(), 0
         self._sink: Sink = _nobody
 
@@ -117,7 +121,7 @@ class Decoder:
         assert self._owner is not None
         self._options, self._settings, self._channel, self._sink = options, settings, channel, sink
         self._endpointer = Endpointer(options.rules)
-        self._opened = time.monotonic()
+        self._marked = time.monotonic()
         self.state = State.SILENCE
 
     def accept(self, samples: NDArray[np.int16]) -> None:
@@ -131,27 +135,27 @@ class Decoder:
             if self._carried == FRAME:
                 self._carried = 0
                 self._accept_frame(self._carry)
-        if self.state is State.UTTERANCE:
-            self._offer_partial()
+        with self._worker.lock:
+            if self.state is State.UTTERANCE:
+                self._offer_partial()
 
     def finalize(self) -> None:
         """Ends the open utterance now; a frame begun stays for the next one."""
-        if self.state is State.UTTERANCE:
-            self._end_utterance(self._endpointer.close())
+        with self._worker.lock:
+            if self.state is State.UTTERANCE:
+                self._end_utterance(self._endpointer.close())
 
     def finish(self) -> None:
         """No more audio: ends the open utterance and, when all results are sent, the stream."""
-        if self.state not in (State.SILENCE, State.UTTERANCE):
-            return
-        if self._carried:  # the last word's end may lie in it
-            self._carry[self._carried :] = 0
-            self._carried = 0
-            self._accept_frame(self._carry)
-        self.finalize()
         with self._worker.lock:
-            if not self._failed():
-                self.state = State.DRAINING
-                self._close_if_drained()
+            if self.state not in (State.SILENCE, State.UTTERANCE):
+                return
+            if self._carried:  # the last word's end may lie in it
+                self._carry[self._carried :] = 0
+                self._carried = 0
+                self._accept_frame(self._carry)
+            self.finalize()
+            self._drain()
 
     @property
     def has_room(self) -> bool:
@@ -164,11 +168,12 @@ class Decoder:
 
     @property
     def final_ms(self) -> int:
+        """No final to come is of audio before this. Never falls."""
         with self._worker.lock:
             if self._pending:
                 return self._pending[self._next_final].utterance.start * FRAME_MS
-            if self.state is State.UTTERANCE:
-                return self._endpointer.start * FRAME_MS
+            if self.state in (State.SILENCE, State.UTTERANCE):
+                return self._endpointer.start * FRAME_MS  # in silence, what a word may begin in is not over yet
             return self.processed_ms
 
     def _accept_frame(self, frame: NDArray[np.int16]) -> None:
@@ -176,15 +181,20 @@ class Decoder:
         self._hold(frame)
         speech = self._vad.accept(frame.tobytes())
         energy = float(np.square(frame, dtype=np.float32).sum()) if endpointer.open else 0.0
-        step, closed = endpointer.accept(speech, energy, self._vad.onset)
-        if step is Step.BEGIN:
-            self.state = State.UTTERANCE
-            self._partial_at = endpointer.frames
-            self._sink(SpeechBegin(self._channel, endpointer.speech_start * FRAME_MS))
-        elif step is Step.NO_SPEECH:
-            self._sink(NoSpeech(self._channel, endpointer.frames * FRAME_MS))
-        elif closed is not None:
-            self._end_utterance(closed)
+        with self._worker.lock:  # the device's thread reads the state and the cursors: they change in one
+            if self._failed():
+                return
+            step, closed = endpointer.accept(speech, energy, self._vad.onset)
+            if step is Step.BEGIN:
+                self.state = State.UTTERANCE
+                self._partial_at = endpointer.frames
+                self._sink(SpeechBegin(self._channel, endpointer.speech_start * FRAME_MS))
+            elif step is Step.NO_SPEECH:
+                self._sink(NoSpeech(self._channel, endpointer.frames * FRAME_MS))
+                if self._options.single_utterance:
+                    self._drain()
+            elif closed is not None:
+                self._end_utterance(closed)
 
     def _hold(self, frame: NDArray[np.int16]) -> None:
         """Keeps the frame; frames that no utterance can want any more make room when the buffer is full."""
@@ -206,17 +216,23 @@ class Decoder:
             self._sink(Advanced(self._channel, self.final_ms))
             return
         segment, self._segment = self._segment, self._segment + 1
-        now = time.monotonic()
-        with self._worker.lock:
-            self._pending[segment] = _Pending(closed, now)
-        ahead_s = self.processed_ms / 1000 - (now - self._opened)
-        recording = self._settings.recording or ahead_s > REAL_TIME_SLACK_S
+        self._pending[segment] = _Pending(closed, time.monotonic())
         self._submit(
-            Work.FILE if recording else Work.FINAL,
+            Work.FILE if self._settings.recording or self._in_a_hurry() else Work.FINAL,
             closed.start,
             closed.end,
             done=lambda outcome: self._on_final(segment, outcome),
         )
+        if self._options.single_utterance and not self._endpointer.open:
+            self._drain()
+
+    def _in_a_hurry(self) -> bool:
+        """Whether the audio has come faster than it was spoken. An old lead fades: a burst is forgiven."""
+        audio_ms, now = self.processed_ms, time.monotonic()
+        gained_s = (audio_ms - self._marked_ms) / 1000 - (now - self._marked)
+        self._lead_s = max(0.0, self._lead_s / 2 + gained_s)
+        self._marked_ms, self._marked = audio_ms, now
+        return self._lead_s > REAL_TIME_SLACK_S
 
     def _offer_partial(self) -> None:
         interval = self._settings.partial_interval_ms // FRAME_MS
@@ -246,8 +262,8 @@ class Decoder:
         self._worker.submit(job)
 
     def _on_partial(self, segment: int, start: int, end: int, transcript: Transcript) -> None:
-        if segment != self._segment or self.state is not State.UTTERANCE or not transcript.hypotheses:
-            return  # its final is already on the way
+        if start != self._endpointer.start or self.state is not State.UTTERANCE or not transcript.hypotheses:
+            return  # its utterance is over
         hypothesis = transcript.hypotheses[0]
         self._sink(Partial(self._channel, segment, start * FRAME_MS, end * FRAME_MS, hypothesis))
 
@@ -256,26 +272,30 @@ class Decoder:
             return
         self._pending[segment].outcome = outcome
         while (pending := self._pending.get(self._next_final)) and pending.outcome:
-            del self._pending[self._next_final]
             if pending.outcome.transcript.hypotheses:
                 self._sink(self._final(self._next_final, pending, pending.outcome))
+            del self._pending[self._next_final]
             self._next_final += 1
             self._sink(Advanced(self._channel, self.final_ms))
         self._close_if_drained()
 
     def _final(self, segment: int, pending: _Pending, outcome: Outcome) -> Final:
-        start_ms = pending.utterance.start * FRAME_MS
         return Final(
             channel=self._channel,
             segment=segment,
-            start_ms=start_ms,
+            start_ms=pending.utterance.start * FRAME_MS,
             end_ms=pending.utterance.end * FRAME_MS,
-            hypotheses=tuple(_shifted(hypothesis, start_ms) for hypothesis in outcome.transcript.hypotheses),
+            hypotheses=tuple(self._placed(hypothesis, pending) for hypothesis in outcome.transcript.hypotheses),
             word_timing=WordTiming.ATTENTION,
             total_s=time.monotonic() - pending.since,
             queue_s=outcome.queue_s,
             batch_size=outcome.batch_size,
         )
+
+    def _placed(self, hypothesis: Hypothesis, pending: _Pending) -> Hypothesis:
+        """With words in the stream's time; without, if they were made only for a neighbour in the batch."""
+        words = hypothesis.words if self._options.word_times else ()
+        return replace(hypothesis, words=tuple(_placed_word(word, pending.utterance) for word in words))
 
     def _on_failed(self, error: Exception) -> None:
         if self.state not in (State.CLOSED, State.FAILED):
@@ -285,15 +305,29 @@ class Decoder:
     def _failed(self) -> bool:
         return self.state is State.FAILED
 
+    def _drain(self) -> None:
+        """Takes no more audio; closes when all results are sent."""
+        if self.state in (State.SILENCE, State.UTTERANCE):
+            self.state = State.DRAINING
+            self._close_if_drained()
+
     def _close_if_drained(self) -> None:
         if self.state is State.DRAINING and not self._pending:
             self.state = State.CLOSED
             self._sink(Finished())
 
 
-def _shifted(hypothesis: Hypothesis, by_ms: int) -> Hypothesis:
-    words = tuple(replace(w, start_ms=w.start_ms + by_ms, end_ms=w.end_ms + by_ms) for w in hypothesis.words)
-    return replace(hypothesis, words=words)
+def _placed_word(word: Word, utterance: Utterance) -> Word:
+    """The word in the stream's time, without the silence that its place in the utterance begins or ends with."""
+    first = word.start_ms // FRAME_MS
+    inside = utterance.speech[first : -(-word.end_ms // FRAME_MS)]
+    speech = [frame for frame, is_speech in enumerate(inside) if is_speech]
+    start_ms, end_ms = word.start_ms, word.end_ms
+    if speech:
+        start_ms = max(start_ms, (first + speech[0]) * FRAME_MS)
+        end_ms = min(end_ms, (first + speech[-1] + 1) * FRAME_MS)
+    offset_ms = utterance.start * FRAME_MS
+    return replace(word, start_ms=start_ms + offset_ms, end_ms=end_ms + offset_ms)
 
 
 def _nobody(_: Event) -> None:

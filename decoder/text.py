@@ -45,12 +45,12 @@ class Vocabulary:
             if piece.startswith(b"<") and piece.endswith(b">") and len(piece) > 2:
                 continue
             if piece.startswith(SPACE) or not spans:
-                spans.append(([piece.removeprefix(SPACE)], range(at, at + 1)))
+                spans.append(([piece], range(at, at + 1)))
             else:
                 parts, span = spans[-1]
                 parts.append(piece)
                 spans[-1] = (parts, range(span.start, at + 1))
-        words = [(b"".join(parts).decode(errors="replace").strip(), span) for parts, span in spans]
+        words = [(b"".join(parts).replace(SPACE, b" ").decode(errors="replace").strip(), span) for parts, span in spans]
         return [(text, span) for text, span in words if text]
 
 

@@ -62,7 +62,10 @@ class Settings(BaseModel):
     decoders: int = Field(_CORE.decoders, description="streams and files decoded at once, a device")
     threads: int = Field(_CORE.threads, description="processor threads of a device; 0: one a core")
     max_batch: int = Field(_CORE.max_batch, description="utterances decoded in one batch, at most")
-    max_batch_s: float = Field(_CORE.max_batch_s, description="audio decoded in one batch, at most, s; padding counts")
+    max_batch_s: float = Field(_CORE.max_batch_s, description="audio in a batch of files, at most, s; padding counts")
+    max_live_batch_s: float = Field(
+        _CORE.max_live_batch_s, description="audio in a batch of live calls, at most, s; the next final may wait for it"
+    )
     partial_interval_ms: int = Field(
         _CORE.partial_interval_ms, description="least time between interim results of a stream, ms; 0: none are made"
     )
@@ -115,6 +118,7 @@ class Settings(BaseModel):
             threads=self.threads,
             max_batch=self.max_batch,
             max_batch_s=self.max_batch_s,
+            max_live_batch_s=self.max_live_batch_s,
             partial_interval_ms=self.partial_interval_ms,
             vad_aggressiveness=self.vad_aggressiveness,
         )

@@ -39,6 +39,13 @@ ENCODINGS = {
     pb.AUDIO_ENCODING_MP3: Encoding.MP3,
     pb.AUDIO_ENCODING_WEBM_OPUS: Encoding.WEBM_OPUS,
 }
+FILE_ENCODINGS = {
+    "pcm_s16le": Encoding.LINEAR16,
+    "pcm_mulaw": Encoding.MULAW,
+    "pcm_alaw": Encoding.ALAW,
+    "flac": Encoding.FLAC,
+    "mp3": Encoding.MP3,
+}  # by FFmpeg's names
 TIMINGS = {WordTiming.ATTENTION: pb.WORD_TIMING_ATTENTION, WordTiming.ESTIMATED: pb.WORD_TIMING_ESTIMATED}
 SPEECH_EVENTS = {
     SpeechBegin: pb.SPEECH_EVENT_TYPE_SPEECH_BEGIN,
@@ -73,6 +80,12 @@ def request_id(asked: str) -> str:
         expected = f"at most {LONGEST_REQUEST_ID} printable ASCII characters"
         raise InvalidOption("request_id", ascii(asked[:LONGEST_REQUEST_ID]), expected)
     return asked or uuid.uuid4().hex
+
+
+def file_encoding(said: Encoding, codec: str) -> str:
+    """The wire's name for a file's encoding, said or found; where it has none, FFmpeg's name of the codec found."""
+    found = FILE_ENCODINGS.get(codec) if said is Encoding.AUTO else said
+    return found.value if found else codec
 
 
 def file_request(config: pb.RecognitionConfig) -> Request:

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 DOMAIN = "parley.asr.v1"  # of every ErrorInfo
 RETRY_AFTER_S = 1
-LONGEST_TEXT = 1_000  # characters: a status travels in headers, and clients refuse headers over 8 KiB
+LONGEST_TEXT = 1_000  # bytes as they travel, in headers: clients refuse those over 8 KiB, and a text stands there twice
+PLAIN = frozenset(map(chr, range(0x20, 0x7F))) - {"%"}  # what travels as it is, and not as %XX a byte
 
 
 class BadMessage(ParleyError):
@@ -144,9 +145,20 @@ def row(error: Exception) -> Row:
 
 
 def text(error: Exception) -> str:
-    """What an error says, cut to LONGEST_TEXT: it may quote what a client sent."""
-    whole = str(error)
-    return whole if len(whole) <= LONGEST_TEXT else whole[: LONGEST_TEXT - 3] + "..."
+    """What an error says, cut: it may quote what a client sent."""
+    return cut(str(error))
+
+
+def cut(whole: str, longest: int = LONGEST_TEXT) -> str:
+    """As much of a text's beginning as is no longer than that when it travels."""
+    left, kept = longest, 0
+    for at, character in enumerate(whole):
+        if left >= len("..."):
+            kept = at
+        left -= 1 if character in PLAIN else 3 * len(character.encode())
+        if left < 0:
+            return whole[:kept] + "..."
+    return whole
 
 
 def status(error: Exception, request_id: str) -> grpc.Status:

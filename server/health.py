@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from server import errors
+
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     from grpc import aio
 
+LONGEST_NAME = 200  # bytes of a service's name that come back
 Status = health_pb2.HealthCheckResponse
 
 
@@ -43,7 +46,8 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # a package
     ) -> health_pb2.HealthCheckResponse:
         if request.service not in self._services:
             known = ", ".join(repr(name) for name in self._services)
-            await context.abort(grpc.StatusCode.NOT_FOUND, f"service: got {request.service!r}, expected one of {known}")
+            found = errors.cut(repr(request.service), LONGEST_NAME)
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"service: got {found}, expected one of {known}")
         return self._answer(request.service)
 
     async def Watch(  # noqa: N802

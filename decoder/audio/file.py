@@ -73,12 +73,12 @@ def open_file(data: bytes, fmt: AudioFormat, rate: int = 16_000) -> FileAudio:
 
 def _headerless(data: bytes, fmt: AudioFormat, rate: int) -> Iterator[Header | NDArray[np.int16]]:
     reader = StreamReader(fmt, rate, live=False)
-    samples = reader.accept(data[:SLICE])
+    first = list(reader.accept(data[:SLICE]))
     yield reader.header or Header(fmt.encoding.value, fmt.sample_rate or rate, max(fmt.channels, 1), 0)
-    yield samples
+    yield from first
     for start in range(SLICE, len(data), SLICE):
-        yield reader.accept(data[start : start + SLICE])
-    yield reader.finish()
+        yield from reader.accept(data[start : start + SLICE])
+    yield from reader.finish()
 
 
 def _contained(data: bytes, fmt: AudioFormat, rate: int) -> Iterator[Header | NDArray[np.int16]]:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
 CONTINUED, FIRST, LAST = 1, 2, 4  # a page's flags
+MOST_STREAMS = 16  # side by side before an Opus one
 LARGEST_PACKET = 1 << 18  # bytes; Opus allows 48 frames of 1275 a packet
 REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
@@ -53,8 +54,10 @@ def demux(feed: Feed) -> Generator[Header | Packet | None, None, None]:
                     yield parse_head(body, offset)
                     serial, tags_next, granule_before = page_serial, True, 0
                     packet.clear()
-                else:
+                elif serial is None:
                     others.append(show(body))
+                    if len(others) > MOST_STREAMS:
+                        raise BadAudio(f"over {MOST_STREAMS} streams in the Ogg file, none of them Opus", offset)
             beginning = True
             continue
         beginning = False

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-import numpy as np
-
 from decoder.audio import flac, mp3, ogg, webm
 from decoder.audio.codec import decode
 from decoder.audio.feed import Feed, Header, OutOfBytes, show
@@ -19,8 +17,9 @@ from decoder.errors import BadAudio, InvalidOption
 from decoder.types import HEADERLESS, MOST_CHANNELS, AudioFormat, Encoding
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator
+    from collections.abc import Callable, Generator, Iterator
 
+    import numpy as np
     from numpy.typing import NDArray
 
     from decoder.audio.feed import Packet
@@ -34,19 +33,25 @@ DEMUXERS: dict[Encoding, Demuxer] = {
     Encoding.WEBM_OPUS: webm.demux,
     Encoding.MP3: mp3.demux,
 }
+LONGEST_BLOCK_S = 0.5  # of audio, all channels together: 12 bytes of FLAC may hold seconds of silence
 RECOGNIZED = "WAV (RIFF), FLAC (fLaC), Ogg Opus (OggS), WebM Opus (1a 45 df a3) or MP3 (ID3 or ff fb)"
 
 
 class AudioReader(Protocol):
-    """One request's bytes -> samples. Over after finish(), close() or an error."""
+    """One request's bytes -> samples. Over after finish(), close() or an error.
 
-    channels: int  # rows of what accept returns
+    Blocks are (channels, n) at the rate asked for, read-only, at most LONGEST_BLOCK_S each, and made one by one as they
+    are drawn; what is not drawn comes with the next bytes. Drawing raises BadAudio.
+    """
 
-    def accept(self, data: bytes) -> NDArray[np.int16]:
-        """The next bytes, cut anywhere -> (channels, n) at the rate asked for, n >= 0, read-only. Raises BadAudio."""
+    channels: int  # rows of a block
+    encoding: Encoding  # AUTO until it is recognized
 
-    def finish(self) -> NDArray[np.int16]:
-        """What was held back. A last sample, frame or page that is cut off is dropped. Raises BadAudio."""
+    def accept(self, data: bytes) -> Iterator[NDArray[np.int16]]:
+        """The blocks of the next bytes, cut anywhere."""
+
+    def finish(self) -> Iterator[NDArray[np.int16]]:
+        """What was held back. A last sample, frame or page that is cut off is dropped."""
 
     def close(self) -> None:
         """Frees everything. May be called at any time, and again."""
@@ -64,6 +69,7 @@ class StreamReader:
 
     def __init__(self, fmt: AudioFormat, rate: int, live: bool) -> None:
         self.channels = max(fmt.channels, 1) if fmt.separate_channels else 1
+        self.encoding = fmt.encoding
         self.header: Header | None = None
         self._fmt = fmt
         self._rate = rate
@@ -73,36 +79,35 @@ class StreamReader:
         self._shaper: Shaper | None = None
         self._error: BadAudio | None = None
 
-    def accept(self, data: bytes) -> NDArray[np.int16]:
+    def accept(self, data: bytes) -> Iterator[NDArray[np.int16]]:
         self._feed.push(data)
-        return self._join(self._run())
+        return self._blocks()
 
-    def finish(self) -> NDArray[np.int16]:
+    def finish(self) -> Iterator[NDArray[np.int16]]:
         self._feed.ended = True
-        blocks = self._run()
+        yield from self._blocks()
         if self._shaper is not None:
-            blocks.append(self._shaper.flush())
-        return self._join(blocks)
+            yield self._shaper.flush()
 
     def close(self) -> None:
         self._steps.close()
         self._feed = Feed()
         self._shaper = None
 
-    def _run(self) -> list[NDArray[np.int16]]:
+    def _blocks(self) -> Iterator[NDArray[np.int16]]:
         """Reads on until bytes are missing."""
         if self._error is not None:
             raise self._error
-        blocks = []
         try:
             for step in self._steps:
                 if step is None:
                     break
-                if isinstance(step, Header):
+                if isinstance(step, Encoding):
+                    self.encoding = step
+                elif isinstance(step, Header):
                     self._begin(step)
                 else:
-                    assert self._shaper is not None
-                    blocks.append(self._shaper.shape(step))
+                    yield from self._shaped(step)
             else:
                 # What comes after the audio's end, such as a WAV file's last chunks, is not audio.
                 self._feed.drop(len(self._feed.buffer))
@@ -113,18 +118,19 @@ class StreamReader:
             self._error = error
         if self._error is not None:
             raise self._error
-        return blocks
+
+    def _shaped(self, samples: NDArray[np.int16]) -> Iterator[NDArray[np.int16]]:
+        assert self._shaper is not None
+        assert self.header is not None
+        longest = int(self.header.rate * LONGEST_BLOCK_S) // self.header.channels
+        for start in range(0, len(samples), longest):
+            yield self._shaper.shape(samples[start : start + longest])
 
     def _begin(self, header: Header) -> None:
         check_agrees(self._fmt, header)
         self.header = header
         self._shaper = Shaper(header.channels, header.rate, self._fmt.separate_channels, self._rate, self._live)
         self.channels = self._shaper.rows
-
-    def _join(self, blocks: list[NDArray[np.int16]]) -> NDArray[np.int16]:
-        if len(blocks) == 1:
-            return blocks[0]
-        return np.concatenate(blocks, axis=1) if blocks else np.empty((self.channels, 0), np.int16)
 
 
 def check_agrees(fmt: AudioFormat, header: Header) -> None:
@@ -142,8 +148,9 @@ def check_agrees(fmt: AudioFormat, header: Header) -> None:
         raise BadAudio(f"the header says {channels} channels, audio_channel_count {fmt.channels}", header.offset)
 
 
-def _read(feed: Feed, fmt: AudioFormat) -> Generator[Header | NDArray[np.int16] | None, None, None]:
-    """Yields a header, then (samples, channels) as recorded; None where bytes are missing."""
+def _read(feed: Feed, fmt: AudioFormat) -> Generator[Encoding | Header | NDArray[np.int16] | None, None, None]:
+    """Yields an encoding that was recognized, a header, then (samples, channels) as recorded; None where bytes are
+    missing."""
     head = yield from feed.peek(12)
     if not head:
         return
@@ -153,8 +160,11 @@ def _read(feed: Feed, fmt: AudioFormat) -> Generator[Header | NDArray[np.int16] 
             wav = yield from wav_header(feed)
             encoding, size = wav.encoding, wav.size
             header = Header(encoding.value, wav.rate, wav.channels, wav.offset)
+            yield encoding
         elif fmt.encoding is Encoding.AUTO:
-            yield from decode(DEMUXERS[_recognize(head)](feed))
+            encoding = _recognize(head)
+            yield encoding
+            yield from decode(DEMUXERS[encoding](feed))
             return
         elif not fmt.sample_rate:
             raise BadAudio(f"no RIFF header but {show(head)}, and sample_rate_hertz is not set", 0)

@@ -7,6 +7,7 @@ after the first copy and ended.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -63,16 +64,19 @@ class Beam:
         for rank, flat in enumerate(np.argsort(-totals, axis=None, kind="stable")):
             parent, column = divmod(int(flat), log_probs.shape[1])
             old, token, log_prob = self._open[parent], int(tokens[parent, column]), float(log_probs[parent, column])
+            may_end = rank < self._width  # an end that others outrank is no end yet
             if token == self._end:
-                if rank < self._width:  # an end that others outrank is no end yet
+                if may_end:
                     self._done.append(Decoded(old.tokens, old.log_probs, old.attention, log_prob))
                 continue
             new = Decoded((*old.tokens, token), (*old.log_probs, log_prob), (*old.attention, attention[parent]))
+            total = float(totals[parent, column])
             loop = repeated(new.tokens)
-            if loop or len(new.tokens) >= self._most:
+            if may_end and (loop or len(new.tokens) >= self._most):
                 keep = len(new.tokens) - loop
                 self._done.append(Decoded(new.tokens[:keep], new.log_probs[:keep], new.attention[:keep]))
-            grown.append((parent, new, float(totals[parent, column])))
+                total = -math.inf  # it keeps its row, but nothing grows from it
+            grown.append((parent, new, total))
             if len(grown) == self._width:
                 break
         self._open = [new for _, new, _ in grown]

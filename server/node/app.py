@@ -12,7 +12,7 @@ from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from decoder.recognizer import Recognizer
+from decoder.recognizer import Recognizer, resolve_devices
 from parley.asr.v1 import speech_pb2, speech_pb2_grpc
 from server import security
 from server.config import ConfigFaults
@@ -37,6 +37,7 @@ CHANNELZ = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
 CONFIG_ROOM = 64 * 1024  # bytes a message may have beside its audio
 LEAST_PING_INTERVAL_S = 10  # clients may probe this often, with no call open too; more often is answered with GOAWAY
 READ_AHEAD = 64 * 1024  # bytes of a stream that gRPC takes in before anybody reads them: 2 s of 16 kHz PCM
+OTHER_CALLS = 64  # at once, besides those that decode or wait for a decoder: health, models, reflection
 STATUS_S = 1.0  # for statuses on their way to clients when the last call has ended
 ENDING_S = 5.0  # for what the end of the server has cancelled
 
@@ -67,7 +68,9 @@ class Node:
         interceptors = []
         if settings.tokens_file:
             interceptors.append(security.TokenCheck(security.read_tokens(settings.tokens_file), self._calls))
-        self._server = server = aio.server(interceptors=interceptors, options=_options(settings))
+        self._server = server = aio.server(
+            interceptors=interceptors, options=_options(settings), maximum_concurrent_rpcs=most_calls(settings)
+        )
         speech_pb2_grpc.add_SpeechServicer_to_server(self._speech, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         channelz.add_channelz_servicer(server)
@@ -155,6 +158,12 @@ class Node:
 
 def _address(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def most_calls(settings: Settings) -> int:
+    """Calls at once, of any kind: gRPC refuses more before it reads their first message."""
+    decoders = settings.decoders * len(resolve_devices(settings.devices))
+    return 2 * decoders + OTHER_CALLS  # for every call that decodes one may wait
 
 
 def _options(settings: Settings) -> list[tuple[str, int]]:

@@ -19,7 +19,7 @@ class Outbox:
 
     Bound: with MOST_WAITING events unread, `has_room` turns false and its stream takes no more audio, so that it holds
     those, what the audio already taken still brings, and one partial a channel. Only partials are ever dropped: by a
-    newer one of their channel, or by their own final.
+    newer one of their channel, or when their utterance is over.
     """
 
     def __init__(self) -> None:
@@ -28,6 +28,7 @@ class Outbox:
         self._arrived = asyncio.Event()
         self._events: deque[Event] = deque()
         self._partials: dict[int, Partial] = {}  # channel -> its newest
+        self._nudged = False
         self._made = self._taken = 0  # finals; each is counted by one thread only
 
     @property
@@ -46,9 +47,14 @@ class Outbox:
             self._made += 1
         self._loop.call_soon_threadsafe(self._put, event)
 
-    async def take(self) -> Event:
-        """The next event."""
-        while not self._events and not self._partials:
+    def nudge(self) -> None:
+        """Has `take` return when nothing else waits: the cursors may have moved."""
+        self._nudged = True
+        self._arrived.set()
+
+    async def take(self) -> Event | None:
+        """The next event; None for a nudge, or for a decoder that has advanced."""
+        while not (self._events or self._partials or self._nudged):
             self._arrived.clear()
             await self._arrived.wait()
         if self._events:
@@ -56,7 +62,10 @@ class Outbox:
             event = self._events.popleft()
             self._taken += isinstance(event, Final)
             return event
-        return self._partials.pop(next(iter(self._partials)))
+        if self._partials:
+            return self._partials.pop(next(iter(self._partials)))
+        self._nudged = False
+        return None
 
     def _put(self, event: Event) -> None:
         match event:
@@ -67,9 +76,12 @@ class Outbox:
                 if waiting is not None and waiting.segment <= segment:
                     del self._partials[channel]
                 self._events.append(event)
-            case Advanced():
+            case Advanced(channel=channel, final_ms=final_ms):
+                waiting = self._partials.get(channel)
+                if waiting is not None and waiting.start_ms < final_ms:
+                    del self._partials[channel]
                 self.moved.set()
-                return
+                self._nudged = True
             case _:
                 self._events.append(event)
         self._arrived.set()

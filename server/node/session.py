@@ -1,6 +1,6 @@
 """One stream between its client and its decoders: audio in, events out. Knows their pace; not calls, leases or errors.
 
-Three tasks: one reads the client and feeds the decoder, one writes what the decoder says, one watches the clock.
+Four tasks: one reads the client and feeds the decoder, one writes what the decoder says, two watch the clock.
 Nothing here buffers audio: while the decoder has no room nothing is read, and HTTP/2's flow control holds the client.
 """
 
@@ -21,7 +21,7 @@ from server.errors import BadMessage, IdleStream, TooLarge, UnreadResponses
 from server.node.figures import Figures
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Iterator
 
     from decoder.recognizer import Stream
     from decoder.types import Cursors, Event
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 
 log = structlog.stdlib.get_logger()
 
-SLICE = 2 * 1024  # bytes: some 0.1 ms of work as PCM, 2 ms as Opus or MP3, and then other streams have their turn
+SLICE = 2 * 1024  # bytes: some 0.1 ms of work as PCM, and then other streams have their turn
+CURSORS_S = 3.0  # at least this often a moved final cursor is told, if nothing else tells it
 SETTLING_S = 0.005  # it delays every stream's last final
 
 
@@ -77,25 +78,34 @@ class Session:
         self._metrics = metrics
         self.figures = Figures()
         self._final_ms = 0  # all audio before it is final and sent
+        self._told_ms = 0  # of that, what the client has been told
         self._reading_since: float | None = None  # None: the client is kept waiting
         self._writing_since: float | None = None  # None: the client has taken everything
 
     async def run(self) -> None:
         """The stream, from behind its config to its summary."""
-        await first_of(self._write(), self._read(), self._watch())
+        await first_of(self._write(), self._read(), self._watch(), self._tell_cursors())
+        # The stream is finished: what the client still sends is nobody's any more.
+        summary = self.figures.summary(self._stream.cursors.received_ms)
+        await first_of(self._send(pb.StreamingRecognizeResponse(summary=summary)), self._watch())
 
     async def _read(self) -> None:
         while True:
             await self._room()
-            self._reading_since = time.monotonic()
-            message = await self._context.read()
-            self._reading_since = None
+            message = await self._next_message()
             if message is aio.EOF:
                 break
             await self._handle(message)
         self.figures.half_closed_at = time.monotonic()
         await settle()
-        self._stream.finish()
+        await self._work(self._stream.finish(), self.figures.half_closed_at)
+
+    async def _next_message(self) -> Any:
+        self._reading_since = time.monotonic()
+        try:
+            return await self._context.read()
+        finally:
+            self._reading_since = None
 
     async def _handle(self, message: pb.StreamingRecognizeRequest) -> None:
         match message.WhichOneof("request"):
@@ -103,6 +113,7 @@ class Session:
                 await self._feed(message.audio)
             case "control" if message.control == pb.CONTROL_FINALIZE:
                 self._stream.finalize()
+                self._outbox.nudge()
             case "control" if message.control == pb.CONTROL_KEEP_ALIVE:
                 pass  # that it came is all it says
             case "control":
@@ -117,9 +128,16 @@ class Session:
             raise TooLarge("audio", len(audio), self._limits.chunk_bytes)
         arrived_at = time.monotonic()
         for start in range(0, len(audio), SLICE):
+            await self._work(self._stream.accept(audio[start : start + SLICE]), arrived_at)
+
+    async def _work(self, steps: Iterator[None], arrived_at: float) -> None:
+        """Does a part of the stream's work step by step: before each there must be room, after it others have their
+        turn."""
+        over: bool | None = None
+        while not over:
             await self._room()
             began = time.perf_counter()
-            self._stream.accept(audio[start : start + SLICE])
+            over = next(steps, True)
             self._metrics.chunk_s.observe(time.perf_counter() - began)
             self.figures.arrivals.mark(self._stream.cursors.received_ms, arrived_at)
             await asyncio.sleep(0)
@@ -137,13 +155,11 @@ class Session:
             if response is not None:
                 await self._send(response)
                 self._count(event)
-            if self._request.options.single_utterance and isinstance(event, Final | NoSpeech):
-                break
-        summary = self.figures.summary(self._stream.cursors.received_ms)
-        await self._send(pb.StreamingRecognizeResponse(summary=summary))
 
-    def _response(self, event: Event) -> pb.StreamingRecognizeResponse | None:
+    def _response(self, event: Event | None) -> pb.StreamingRecognizeResponse | None:
         match event:
+            case None if self._cursors().final_ms > self._told_ms:
+                return pb.StreamingRecognizeResponse()
             case Final():
                 result = convert.final_result(event, self._request, self._language)
                 return pb.StreamingRecognizeResponse(results=[result])
@@ -157,7 +173,7 @@ class Session:
                     return pb.StreamingRecognizeResponse(speech_event=convert.speech_event(event, self._request))
         return None
 
-    def _count(self, event: Event) -> None:
+    def _count(self, event: Event | None) -> None:
         if isinstance(event, Final):
             self.figures.final_sent(event.total_s)
             self._metrics.final_after_endpoint_s.observe(event.total_s)
@@ -170,7 +186,9 @@ class Session:
 
     async def _send(self, response: pb.StreamingRecognizeResponse) -> None:
         response.request_id = self._request_id
-        response.cursors.CopyFrom(convert.cursors(self._cursors()))
+        cursors = self._cursors()
+        self._told_ms = cursors.final_ms
+        response.cursors.CopyFrom(convert.cursors(cursors))
         self._writing_since = time.monotonic()
         await self._context.write(response)
         self._writing_since = None
@@ -180,6 +198,11 @@ class Session:
         if not self._outbox.finals_waiting:
             self._final_ms = cursors.final_ms
         return replace(cursors, final_ms=self._final_ms)
+
+    async def _tell_cursors(self) -> None:
+        while True:
+            await asyncio.sleep(CURSORS_S)
+            self._outbox.nudge()
 
     async def _watch(self) -> None:
         limit_s = self._limits.idle_s

@@ -30,13 +30,17 @@ if TYPE_CHECKING:
 
 log = structlog.stdlib.get_logger()
 
+OPENERS = 2  # threads that read files' headers: milliseconds a file
+
 
 class Speech(speech_pb2_grpc.SpeechServicer):
     """The service. Answers UNAVAILABLE until `open` gives it a recognizer."""
 
     def __init__(self, settings: Settings, calls: Calls, metrics: Metrics) -> None:
         self._recognizer: Recognizer | None = None
-        self._executor: ThreadPoolExecutor | None = None
+        # Each kind of work has threads of its own: a file that waits for a decoder holds up nobody's opening.
+        self._openers = ThreadPoolExecutor(OPENERS, thread_name_prefix="open")
+        self._transcribers: ThreadPoolExecutor | None = None
         self._settings = settings
         self._rules = settings.endpoint_rules()
         self._limits = Limits(settings.idle_timeout_s, settings.max_chunk_bytes, settings.log_words)
@@ -46,13 +50,14 @@ class Speech(speech_pb2_grpc.SpeechServicer):
     def open(self, recognizer: Recognizer) -> None:
         """From now on calls are served, by this recognizer."""
         # As many threads as decoders: a file that holds a decoder finds a thread at once.
-        self._executor = ThreadPoolExecutor(recognizer.pool.snapshot().total, thread_name_prefix="file")
+        self._transcribers = ThreadPoolExecutor(recognizer.pool.snapshot().total, thread_name_prefix="file")
         self._recognizer = recognizer
 
     def close(self) -> None:
         """Frees the threads; what runs in them has been cancelled before."""
-        if self._executor is not None:
-            self._executor.shutdown(wait=False)
+        self._openers.shutdown(wait=False)
+        if self._transcribers is not None:
+            self._transcribers.shutdown(wait=False)
 
     async def StreamingRecognize(  # type: ignore[override]  # noqa: N802  # a coroutine that reads and writes itself
         self, requests: object, context: aio.ServicerContext[Any, Any]
@@ -77,7 +82,7 @@ class Speech(speech_pb2_grpc.SpeechServicer):
                     await session.run()
                 finally:
                     stream.close()
-                    self._account(call, request, stream.cursors.received_ms)
+                    self._account(call, stream.encoding.value, stream.cursors.received_ms)
                     call.figures |= session.figures.as_log()
                     if session.figures.half_close_to_last_final_s:
                         self._metrics.final_after_half_close_s.observe(session.figures.half_close_to_last_final_s)
@@ -92,9 +97,9 @@ class Speech(speech_pb2_grpc.SpeechServicer):
             request = convert.file_request(message.config)
             model = recognizer.find_model(request.model, request.language)
             language = request.language or model.languages[0]
-            result = await self._transcribe(recognizer, message.audio, request, call)
+            result, encoding = await self._transcribe(recognizer, message.audio, request, call)
             seconds = time.monotonic() - began_at
-            self._account(call, request, result.audio_ms)
+            self._account(call, encoding, result.audio_ms)
             call.figures["finals"] = len(result.finals)
             if result.audio_ms:
                 self._metrics.file_factor.observe(1000 * seconds / result.audio_ms)
@@ -138,20 +143,22 @@ class Speech(speech_pb2_grpc.SpeechServicer):
 
     async def _transcribe(
         self, recognizer: Recognizer, data: bytes, request: convert.Request, call: Call
-    ) -> FileResult:
+    ) -> tuple[FileResult, str]:
+        """What was heard, and in which encoding."""
         if len(data) > self._settings.max_file_bytes:
             raise TooLarge("audio", len(data), self._settings.max_file_bytes)
-        assert self._executor is not None
+        assert self._transcribers is not None
         # Opened before decoders are lent: only its header may say how many channels there are.
-        audio = await to_the_end(self._executor, lambda _: open_file(data, request.format))
+        audio = await to_the_end(self._openers, lambda _: open_file(data, request.format))
         async with lend(recognizer.pool, audio.channels, call.patience_s(self._settings.pool_wait_s)) as lease:
 
             def decode(cancelled: threading.Event) -> FileResult:
                 return recognizer.transcribe(lease, audio, request.options, self._settings.max_file_s, cancelled)
 
-            return await to_the_end(self._executor, decode)
+            result = await to_the_end(self._transcribers, decode)
+            return result, convert.file_encoding(request.format.encoding, audio.encoding)
 
-    def _account(self, call: Call, request: convert.Request, audio_ms: int) -> None:
+    def _account(self, call: Call, encoding: str, audio_ms: int) -> None:
         call.figures["audio_s"] = audio_ms / 1000
-        call.figures["encoding"] = request.format.encoding.value
-        self._metrics.audio(call.method, request.format.encoding.value, audio_ms / 1000)
+        call.figures["encoding"] = encoding
+        self._metrics.audio(call.method, encoding, audio_ms / 1000)

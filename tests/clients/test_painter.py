@@ -49,6 +49,17 @@ def test_partials_give_way_to_their_final() -> None:
     assert terminal.shows() == ["How are you?"]
 
 
+def test_partials_are_taken_back() -> None:
+    terminal = Terminal()
+    with Painter(terminal) as painter:
+        painter.show(result("a cough", channel=2))
+        painter.show(result("how", channel=1))
+        painter.show(result("", channel=2))
+        assert terminal.shows() == ["[1] how"]
+        painter.show(result("", channel=1))
+        assert terminal.shows() == []
+
+
 def test_each_channel_keeps_its_own_line() -> None:
     terminal = Terminal()
     with Painter(terminal) as painter:

@@ -247,6 +247,44 @@ def test_events_come_once() -> None:
     assert heard((none, 5.0), (begin, 6.0)) == [(none, 5.0), (begin, 6.0)]
 
 
+def test_interims_are_taken_back_when_their_utterance_ends_without_words() -> None:
+    resume = Resume(
+        StreamConfig(encoding=Encoding.LINEAR16, sample_rate=RATE, channels=2, separate_channels=True), False
+    )
+    resume.open()
+
+    def heard(final_ms: int, *said: tuple[int, int, str, bool]) -> list[tuple[int, str, bool]]:
+        response = pb.StreamingRecognizeResponse()
+        response.cursors.final.FromMilliseconds(final_ms)
+        for tag, start_ms, text, is_final in said:
+            alternatives = [pb.SpeechRecognitionAlternative(transcript=text)]
+            result = response.results.add(alternatives=alternatives, channel_tag=tag, is_final=is_final)
+            result.result_start_time.FromMilliseconds(start_ms)
+            result.result_end_time.FromMilliseconds(start_ms + 500)
+        items = resume.received(response)
+        return [(item.channel, item.text, item.is_final) for item in items if isinstance(item, Result)]
+
+    assert heard(0, (1, 100, "a", False), (2, 400, "b", False)) == [(1, "a", False), (2, "b", False)]
+    assert heard(100) == []  # its utterance may still be open
+    assert heard(300) == [(1, "", False)]
+    assert heard(300) == []
+    assert heard(400, (2, 400, "B", True)) == [(2, "B", True)]
+    assert heard(600) == []
+    assert heard(700, (1, 650, "late", False)) == [(1, "late", False), (1, "", False)]
+
+
+def test_cursors_alone_let_the_memory_go() -> None:
+    resume = Resume(TOY, speech_events=False, held_limit=1000)
+    resume.open()
+    response = pb.StreamingRecognizeResponse()
+    for number in range(1, 100):
+        resume.keep(bytes(RATE * 2 // 100))
+        response.cursors.final.FromMilliseconds(10 * number)
+        resume.received(response)
+    assert resume.resumable()
+    assert resume.progressed()
+
+
 def test_event_of_a_kind_unknown_here_is_passed_over() -> None:
     resume = Resume(TOY, speech_events=True)
     resume.open()

@@ -73,6 +73,14 @@ async def test_message_that_the_server_held_back_is_not_the_simulators_fault() -
     assert report.late_s == pytest.approx([0.0] * 5)
 
 
+async def test_an_interim_that_is_taken_back_is_no_result() -> None:
+    line = Line(CallSource("call", TOY, bytes(BYTES_PER_S), BYTES_PER_S, 2), Pace(speed=1_000))
+    assert [piece async for piece in line.audio()]
+    line.heard(result("a cough", 0.1, is_final=False))
+    line.heard(result("", 0.1, is_final=False))
+    assert len(line.report(0, None, None).partial_lags_s) == 1
+
+
 async def test_lags_count_from_the_message_that_carried_the_audio() -> None:
     clock = Clock()
     line = Line(CallSource("call", TOY, bytes(BYTES_PER_S), BYTES_PER_S, 2), Pace(message_ms=200), clock, clock.sleep)

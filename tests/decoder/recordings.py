@@ -14,10 +14,11 @@ import soundfile
 
 from decoder.audio import open_file, open_reader
 from decoder.audio.codec import to_int16
+from decoder.audio.reader import LONGEST_BLOCK_S
 from decoder.types import AudioFormat, Encoding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from av.audio.stream import AudioStream
     from numpy.typing import NDArray
@@ -128,19 +129,24 @@ def stream(data: bytes | list[bytes], fmt: AudioFormat, rate: int = 16_000) -> N
     """(channels, samples) of a whole stream."""
     reader = open_reader(fmt, rate)
     try:
-        blocks = [reader.accept(piece) for piece in ([data] if isinstance(data, bytes) else data)]
-        blocks.append(reader.finish())
+        blocks = [block for piece in ([data] if isinstance(data, bytes) else data) for block in reader.accept(piece)]
+        blocks += reader.finish()
     finally:
         reader.close()
     assert all(block.dtype == np.int16 and block.shape[0] == reader.channels for block in blocks)
-    return np.concatenate(blocks, axis=1)
+    assert all(block.size <= (LONGEST_BLOCK_S + 0.1) * rate for block in blocks)  # 0.1: of the resampler
+    return joined(blocks, reader.channels)
+
+
+def joined(blocks: Iterable[NDArray[np.int16]], channels: int = 1) -> NDArray[np.int16]:
+    return np.concatenate([np.empty((channels, 0), np.int16), *blocks], axis=1)
 
 
 def file(data: bytes, fmt: AudioFormat, rate: int = 16_000) -> NDArray[np.int16]:
     audio = open_file(data, fmt, rate)
     blocks = list(audio.blocks())
     assert all(block.shape[0] == audio.channels and block.shape[1] <= rate for block in blocks)
-    return np.concatenate([np.empty((audio.channels, 0), np.int16), *blocks], axis=1)
+    return joined(blocks, audio.channels)
 
 
 def described(encoding: Encoding, rate: int = 16_000, channels: int = 1, *, separate: bool = False) -> AudioFormat:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from decoder.audio import open_reader
 from decoder.audio.opus import packet_samples
+from decoder.audio.reader import LONGEST_BLOCK_S
 from decoder.errors import BadAudio, InvalidOption
 from decoder.types import AudioFormat, Encoding
 from tests.decoder.recordings import (
@@ -24,6 +25,7 @@ from tests.decoder.recordings import (
     encode,
     every,
     file,
+    joined,
     packets,
     pieces,
     recording,
@@ -193,10 +195,10 @@ def test_a_live_stream_is_not_held_back(encoding: Encoding, options: dict[str, s
     container, codec = CONTAINERS[encoding]
     reader = open_reader(AudioFormat(encoding), rate=48_000)
     early = sum(
-        reader.accept(piece).shape[1]
+        joined(reader.accept(piece)).shape[1]
         for piece in every(encode(tune(2, 1, 48_000), 48_000, container, codec, options), 100)
     )
-    held = reader.finish().shape[1]
+    held = joined(reader.finish()).shape[1]
     assert early + held >= 2 * 48_000
     assert held <= most_s * 48_000
 
@@ -205,8 +207,31 @@ def test_telephone_audio_is_held_back_30_ms_at_most() -> None:
     reader = open_reader(AudioFormat(Encoding.MULAW, 8_000))
     held_ms = 0.0
     for piece in every(recording(Encoding.MULAW, 8_000), 160):
-        held_ms += 20 - reader.accept(piece).shape[1] / 16
+        held_ms += 20 - joined(reader.accept(piece)).shape[1] / 16
         assert held_ms <= 31
+
+
+def test_a_few_bytes_of_much_audio_come_block_by_block() -> None:
+    """And what is not drawn now comes with the next bytes."""
+    samples = np.zeros((50 * 16_000, 2), np.int16)
+    data = encode(samples, 16_000, "flac", "flac")
+    fmt = AudioFormat(channels=2, separate_channels=True)
+    whole = stream(data, fmt)
+    assert whole.shape == samples.T.shape
+    reader = open_reader(fmt)
+    blocks = reader.accept(data)
+    first = next(blocks)
+    assert first.size <= LONGEST_BLOCK_S * 16_000
+    assert joined([first, *reader.accept(b""), *reader.finish()], 2).shape == whole.shape
+
+
+@pytest.mark.parametrize("encoding", [*COMPRESSED, Encoding.LINEAR16])
+def test_an_encoding_is_known_once_it_is_recognized(encoding: Encoding) -> None:
+    data = wav(tune(0.1, 1, 8_000), 8_000) if encoding is Encoding.LINEAR16 else recording(encoding)
+    reader = open_reader(AudioFormat())
+    assert reader.encoding is Encoding.AUTO
+    joined(reader.accept(data))
+    assert reader.encoding is encoding
 
 
 @pytest.mark.parametrize("encoding", Encoding)
@@ -226,11 +251,11 @@ def test_64_streams_at_once_do_not_mix() -> None:
     made: list[list[NDArray[np.int16]]] = [[] for _ in readers]
     for start in range(0, max(map(len, data)), 700):
         for reader, blocks, whole in zip(readers, made, data, strict=True):
-            blocks.append(reader.accept(whole[start : start + 700]))
+            blocks += reader.accept(whole[start : start + 700])
     for reader, blocks, whole, fmt in zip(readers, made, data, formats, strict=True):
-        blocks.append(reader.finish())
+        blocks += reader.finish()
         reader.close()
-        assert (np.concatenate(blocks, axis=1) == stream(whole, fmt)).all()
+        assert (joined(blocks) == stream(whole, fmt)).all()
 
 
 # --- RIFF headers

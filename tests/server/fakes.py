@@ -13,7 +13,7 @@ from decoder.types import Advanced, Cursors, Final, Finished, Hypothesis, Partia
 
 if TYPE_CHECKING:
     import threading
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from decoder.audio import FileAudio
     from decoder.pool import Lease
@@ -60,21 +60,24 @@ class FakeStream:
         self.accepted = asyncio.Event()  # set with every accept
         self.fault: Exception | None = None  # raised by the next accept
         self.say = sink
+        self.encoding = fmt.encoding
 
-    def accept(self, data: bytes) -> None:
+    def accept(self, data: bytes) -> Iterator[None]:
         if self.fault is not None:
             raise self.fault
         self.taken += data
         self.accepted.set()
+        yield from ()
 
     def finalize(self) -> None:
         self.finalized += 1
         self.accepted.set()
 
-    def finish(self) -> None:
+    def finish(self) -> Iterator[None]:
         self.finished.set()
         if self.finishes:
             self.say(Finished())
+        yield from ()
 
     def close(self) -> None:
         self.closed = True

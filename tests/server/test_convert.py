@@ -92,3 +92,17 @@ def test_cursors() -> None:
     assert convert.cursors(Cursors(3_000, 2_000, 1_500)) == pb.Cursors(
         received=Duration(seconds=3), processed=Duration(seconds=2), final=Duration(seconds=1, nanos=500_000_000)
     )
+
+
+@pytest.mark.parametrize(
+    ("said", "codec", "name"),
+    [
+        (Encoding.AUTO, "flac", "FLAC"),
+        (Encoding.AUTO, "pcm_mulaw", "MULAW"),
+        (Encoding.AUTO, "LINEAR16", "LINEAR16"),
+        (Encoding.AUTO, "aac", "aac"),
+        (Encoding.OGG_OPUS, "opus", "OGG_OPUS"),
+    ],
+)
+def test_a_files_encoding_has_one_name(said: Encoding, codec: str, name: str) -> None:
+    assert convert.file_encoding(said, codec) == name

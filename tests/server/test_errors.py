@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import string
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import grpc
 import pytest
@@ -9,10 +11,12 @@ from google.rpc import error_details_pb2, status_pb2
 import server.errors
 from decoder import errors as core
 from decoder.errors import BadAudio, InvalidOption, ParleyError, PoolExhausted
-from server.errors import DOMAIN, LONGEST_TEXT, TABLE, IdleStream, TooLarge, UnreadResponses, row, status
+from server.errors import DOMAIN, LONGEST_TEXT, TABLE, IdleStream, TooLarge, UnreadResponses, cut, row, status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+PUNCTUATION = string.punctuation.replace("%", "")
 
 
 def descendants(kind: type[Exception]) -> Iterator[type[Exception]]:
@@ -102,3 +106,13 @@ def test_a_long_text_is_cut_to_fit_into_headers() -> None:
     assert len(told.details) == LONGEST_TEXT
     assert told.details.endswith("...")
     assert len(dict(told.trailing_metadata)["grpc-status-details-bin"]) < 4_000
+
+
+@pytest.mark.parametrize("character", ["m", "%", "é", "世", "🦜", "\n"])
+def test_a_text_is_cut_by_what_it_costs_on_the_way(character: str) -> None:
+    found = cut(character * 100_000, 100)
+    assert found.endswith("...")
+    assert 100 - 3 * len(character.encode()) < len(quote(found, safe=PUNCTUATION + " ")) <= 100
+    for length in range(120):
+        whole = character * length
+        assert (cut(whole, 100) == whole) is (len(quote(whole, safe=PUNCTUATION + " ")) <= 100)

@@ -23,10 +23,10 @@ from decoder.types import Finished, SpeechBegin
 from parley.asr.v1 import speech_pb2 as pb
 from parley.asr.v1 import speech_pb2_grpc
 from server.config import ConfigFaults, Settings
-from server.node.app import Node
+from server.node.app import OTHER_CALLS, Node
 from server.node.session import SLICE
 from tests.server.fakes import FakeRecognizer, final, partial
-from tests.server.wire import PCM, audio, configured, read_all, read_one, refusal, refusal_of
+from tests.server.wire import FINALIZE, PCM, audio, configured, read_all, read_one, refusal, refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
@@ -221,10 +221,42 @@ async def test_health_of_an_unknown_service(running: Running) -> None:
     refused = await refusal(health(running.channel, "parley.asr.v1.Song"))
     assert refused.code == grpc.StatusCode.NOT_FOUND
     assert "'parley.asr.v1.Speech'" in refused.text
+    refused = await refusal(health(running.channel, "世" * 10_000))
+    assert refused.code == grpc.StatusCode.NOT_FOUND
+    assert "世世..." in refused.text
+    assert "'parley.asr.v1.Speech'" in refused.text
     stub: Any = health_pb2_grpc.HealthStub(running.channel)
     watch = stub.Watch(health_pb2.HealthCheckRequest(service="parley.asr.v1.Song"))
     assert (await watch.read()).status == Status.SERVICE_UNKNOWN
     watch.cancel()
+
+
+async def test_calls_at_once_are_limited(serve: Serve) -> None:
+    running = await serve(FakeRecognizer(decoders=1), decoders=1, devices=("cpu",))
+    health_stub: Any = health_pb2_grpc.HealthStub(running.channel)
+    watches = [health_stub.Watch(health_pb2.HealthCheckRequest()) for _ in range(2 + OTHER_CALLS)]
+    for watch in watches:
+        assert (await watch.read()).status == Status.SERVING
+    for refused in (await refusal_of(running.stub, [configured()]), await refusal(health(running.channel))):
+        assert refused.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    for watch in watches:
+        watch.cancel()
+
+    async def serves() -> bool:
+        try:
+            return bool(await health(running.channel) == Status.SERVING)
+        except aio.AioRpcError:
+            return False
+
+    while not await serves():  # the cancels are still on their way
+        pass
+    for _ in range(2 * len(watches)):  # those that have ended do not count, whatever their end
+        call = running.stub.StreamingRecognize()
+        await call.write(configured())
+        call.cancel()
+        assert await call.code() == grpc.StatusCode.CANCELLED
+        await refusal_of(running.stub, [FINALIZE])
+        assert await health(running.channel) == Status.SERVING
 
 
 async def test_reflection_lists_and_describes_the_services(running: Running) -> None:
@@ -308,7 +340,7 @@ async def test_a_call_is_counted_in_every_respect(serve: Serve) -> None:
         ("parley_calls_total", "OK", "Recognize"): 1,
         ("parley_audio_seconds_total", "LINEAR16", "StreamingRecognize"): 2,
         ("parley_audio_seconds_total", "LINEAR16", "Recognize"): 2,
-        ("parley_chunk_handling_seconds_count",): math.ceil(64_000 / SLICE),
+        ("parley_chunk_handling_seconds_count",): math.ceil(64_000 / SLICE) + 1,  # and the end
         ("parley_partial_lag_seconds_count",): 1,
         ("parley_final_after_endpoint_seconds_sum",): 0.25,
         ("parley_final_after_half_close_seconds_count",): 1,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 
 from decoder.types import Advanced, Event, Finished, SpeechBegin
 from server.node.outbox import MOST_WAITING, Outbox
@@ -16,7 +17,7 @@ async def filled(*events: Event) -> Outbox:
     return outbox
 
 
-async def taken(outbox: Outbox, count: int) -> list[Event]:
+async def taken(outbox: Outbox, count: int) -> list[Event | None]:
     return [await outbox.take() for _ in range(count)]
 
 
@@ -56,11 +57,24 @@ async def test_room_ends_with_many_waiting_and_comes_back_by_reading() -> None:
     assert outbox.moved.is_set()
 
 
-async def test_a_moved_cursor_wakes_the_reader_but_is_nothing_to_write() -> None:
-    outbox = await filled(Advanced(0, 500))
+async def test_a_moved_cursor_wakes_the_reader_and_is_told_last_and_once() -> None:
+    outbox = await filled(Advanced(0, 500), Advanced(0, 700))
     assert outbox.moved.is_set()
+    outbox.nudge()
+    outbox.sink(SpeechBegin(0, 1))
+    outbox.sink(partial(1))
+    await asyncio.sleep(0)
+    assert await taken(outbox, 3) == [SpeechBegin(0, 1), partial(1), None]
     outbox.sink(Finished())
     assert await outbox.take() == Finished()
+
+
+async def test_a_partial_goes_when_its_utterance_ends_without_words() -> None:
+    over, going_on, other = partial(0), replace(partial(1), start_ms=700), partial(0, channel=1)
+    outbox = await filled(over, other, Advanced(0, 700))
+    assert await taken(outbox, 2) == [other, None]
+    outbox = await filled(going_on, Advanced(0, 700))
+    assert await taken(outbox, 2) == [going_on, None]
 
 
 async def test_a_final_waits_from_the_moment_the_decoder_made_it() -> None:

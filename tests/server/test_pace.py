@@ -20,7 +20,7 @@ from tests.server.fakes import FakeRecognizer, FakeStream, final, partial
 from tests.server.wire import FINALIZE, PCM, Refusal, audio, configured, read_all, read_one, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterator
 
     from tests.server.conftest import Running
     from tests.server.wire import Call
@@ -80,8 +80,8 @@ async def test_room_is_asked_for_within_a_message_too(running: Running) -> None:
     call, stream = await open_stream(running)
     accept = stream.accept
 
-    def accept_one(data: bytes) -> None:
-        accept(data)
+    def accept_one(data: bytes) -> Iterator[None]:
+        yield from accept(data)
         stream.has_room = False
 
     stream.accept = accept_one  # type: ignore[method-assign]
@@ -95,6 +95,35 @@ async def test_room_is_asked_for_within_a_message_too(running: Running) -> None:
     await call.done_writing()
     await read_all(call)
     assert stream.finalized == 1
+
+
+async def test_room_is_asked_for_within_a_slice_too(running: Running) -> None:
+    """A few bytes may hold minutes of audio."""
+    call, stream = await open_stream(running)
+    steps = 0
+
+    def accept_in_steps(data: bytes) -> Iterator[None]:
+        nonlocal steps
+        while steps < 3:
+            steps += 1
+            stream.has_room = False
+            stream.accepted.set()
+            yield
+
+    async def has_stepped(count: int) -> None:
+        while steps < count:
+            stream.accepted.clear()
+            await stream.accepted.wait()
+
+    stream.accept = accept_in_steps  # type: ignore[method-assign]
+    await call.write(audio(b"12"))
+    for count in (1, 2, 3):
+        await has_stepped(count)
+        await running.stub.GetModels(pb.GetModelsRequest())  # others have their turn
+        assert steps == count
+        stream.advance()
+    await call.done_writing()
+    await read_all(call)
 
 
 async def test_a_stalled_stream_does_not_hold_its_neighbours_on_the_connection(serve: Serve) -> None:

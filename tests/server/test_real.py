@@ -7,7 +7,9 @@ import random
 from typing import TYPE_CHECKING
 
 import grpc
+import numpy as np
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from grpc import aio
 
 from parley.asr.v1 import speech_pb2 as pb
@@ -15,8 +17,8 @@ from parley.asr.v1 import speech_pb2_grpc
 from scripts.speech import DATA
 from server.config import Settings
 from server.node.app import Node
-from tests.server.wire import FINALIZE, PCM, STEREO, audio, configured, read_all, refusal, refusal_of
-from tests.speech import pcm_of
+from tests.server.wire import FINALIZE, PCM, STEREO, audio, configured, read_all, read_one, refusal, refusal_of
+from tests.speech import RATE, pcm_of
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -86,10 +88,56 @@ async def test_each_channel_of_a_call_has_its_own_results(stub: SpeechAsyncStub)
     assert [result.channel_tag for result in file.results] == [1, 2]
 
 
+SOON = pb.EndpointRules(silence_before_speech=Duration(nanos=500_000_000))
+
+
+async def test_a_single_utterance_comes_whole_though_silence_follows_at_once(stub: SpeechAsyncStub) -> None:
+    data = pcm_of(RECORDING) + bytes(64_000)
+    call = stub.StreamingRecognize()
+    await call.write(configured(PCM, single_utterance=True, speech_events=True, endpoint_rules=SOON))
+    for piece in pieces(data):
+        await call.write(piece)
+    responses = await read_all(call)  # no half-close
+    assert await call.code() == grpc.StatusCode.OK
+    (result,) = [result for response in responses for result in response.results]
+    assert "Dashwood" in result.alternatives[0].transcript
+    assert responses[-1].summary.finals == 1
+    assert not any(event.speech_event.type == pb.SPEECH_EVENT_TYPE_NO_SPEECH for event in responses)
+
+
+async def test_a_channel_without_speech_does_not_end_the_others_single_utterance(stub: SpeechAsyncStub) -> None:
+    one = pcm_of(RECORDING) + bytes(64_000)
+    both = b"".join(one[at : at + 2] + bytes(2) for at in range(0, len(one), 2))
+    call = stub.StreamingRecognize()
+    await call.write(configured(STEREO, single_utterance=True, speech_events=True, endpoint_rules=SOON))
+    for piece in pieces(both):
+        await call.write(piece)
+    responses = await read_all(call)  # no half-close
+    assert await call.code() == grpc.StatusCode.OK
+    (result,) = [result for response in responses for result in response.results]
+    assert result.channel_tag == 1
+    assert "Dashwood" in result.alternatives[0].transcript
+    silent = [one.speech_event for one in responses if one.speech_event.type == pb.SPEECH_EVENT_TYPE_NO_SPEECH]
+    assert [event.channel_tag for event in silent] == [2]
+
+
+async def test_an_utterance_without_words_is_told_by_the_cursors(stub: SpeechAsyncStub) -> None:
+    noise = np.random.default_rng(1).integers(-3_000, 3_000, 2 * RATE).astype("<i2").tobytes()
+    call = stub.StreamingRecognize()
+    await call.write(configured(PCM))
+    await call.write(audio(bytes(RATE) + noise))
+    await call.write(FINALIZE)
+    told = await read_one(call)
+    assert told is not None
+    assert told.cursors.final.ToMilliseconds() > 0
+    await call.done_writing()
+    await read_all(call)
+
+
 async def test_undecodable_audio_names_its_byte(stub: SpeechAsyncStub) -> None:
     flac = (DATA / RECORDING).read_bytes()
     broken = flac[:40_000] + bytes(20_000) + flac[60_000:]
-    refused = await refusal_of(stub, [configured(pb.RecognitionConfig()), *pieces(broken)])
+    refused = await refusal_of(stub, [configured(pb.RecognitionConfig()), audio(broken)])
     assert refused.code == grpc.StatusCode.INVALID_ARGUMENT
     assert "audio at byte " in refused.text
     refused = await refusal(stub.Recognize(pb.RecognizeRequest(audio=b"\x01\x02\x03" * 100)))

@@ -14,6 +14,8 @@ from decoder.errors import AudioTooLong, BadAudio, DeviceError
 from decoder.recognizer import FileResult
 from decoder.types import Failed, Finished, Hypothesis, NoSpeech, SpeechBegin, SpeechEnd
 from parley.asr.v1 import speech_pb2 as pb
+from scripts.speech import DATA
+from server.node import session
 from tests.server.fakes import FakeRecognizer, final, partial
 from tests.server.wire import (
     FINALIZE,
@@ -150,26 +152,21 @@ async def test_the_final_cursor_never_passes_a_final_that_waits(running: Running
     assert [response.cursors.final.ToMilliseconds() for response in responses] == [0, 2_000, 2_000]
 
 
-async def test_single_utterance_ends_with_the_first_final_and_ignores_later_audio(running: Running) -> None:
+async def test_whatever_is_sent_after_the_streams_end_is_ignored(running: Running) -> None:
     call = running.stub.StreamingRecognize()
     await call.write(configured(single_utterance=True))
     stream = await running.recognizer.streams.get()
+    assert stream.options.single_utterance
+    stream.has_room = False
+    await call.write(audio(b"1"))
+    await call.write(configured())  # nonsense
     stream.say(final())
-    stream.say(final(1))
-    responses = await read_all(call)
-    assert [len(response.results) for response in responses] == [1, 0]
-    assert responses[-1].summary.finals == 1
-    assert not responses[-1].summary.HasField("half_close_to_last_final")
+    stream.say(Finished())
+    stream.advance()
+    first, last = await read_all(call)
+    assert first.results[0].is_final
+    assert last.summary.finals == 1
     assert await call.code() == grpc.StatusCode.OK
-
-
-async def test_single_utterance_ends_without_speech_too(running: Running) -> None:
-    call = running.stub.StreamingRecognize()
-    await call.write(configured(single_utterance=True))
-    stream = await running.recognizer.streams.get()
-    stream.say(NoSpeech(0, 5_000))
-    (only,) = await read_all(call)
-    assert only.HasField("summary")
 
 
 async def test_controls(running: Running) -> None:
@@ -295,6 +292,71 @@ async def test_an_idle_stream_is_ended(serve: Serve) -> None:
     refused = await refusal(read_all(running.stub.StreamingRecognize()))  # nothing at all comes
     assert refused.code == grpc.StatusCode.DEADLINE_EXCEEDED
     assert "idle_timeout_s" in refused.text
+
+
+async def test_a_file_waits_for_a_decoder_no_longer_than_a_stream(serve: Serve) -> None:
+    running = await serve(FakeRecognizer(decoders=1), pool_wait_s=0.05)
+    runs, go = threading.Event(), threading.Event()
+
+    def work(_: threading.Event) -> None:
+        runs.set()
+        assert go.wait(60)
+
+    running.recognizer.files.work = work
+    request = pb.RecognizeRequest(config=PCM, audio=bytes(320))
+    first = asyncio.ensure_future(running.stub.Recognize(request))
+    await asyncio.to_thread(runs.wait)
+    refused = await refusal(running.stub.Recognize(request, timeout=30))
+    go.set()
+    assert refused.info.reason == "POOL_EXHAUSTED"
+    assert refused.retry.retry_delay.ToSeconds() == 1
+    assert (await first).results
+
+
+async def test_an_utterance_without_words_moves_the_clients_cursors(running: Running) -> None:
+    call = running.stub.StreamingRecognize()
+    await call.write(configured(interim_results=True))
+    stream = await running.recognizer.streams.get()
+    stream.say(partial())
+    interim = await read_one(call)
+    assert interim is not None
+    assert interim.results
+    stream.advance(700)
+    told = await read_one(call)
+    assert told is not None
+    assert not told.results
+    assert told.cursors.final == Duration(nanos=700_000_000)
+    stream.advance(700)  # nothing new
+    stream.final_ms = 900  # in silence, with no event: asked for by a control
+    await call.write(FINALIZE)
+    told = await read_one(call)
+    assert told is not None
+    assert told.cursors.final == Duration(nanos=900_000_000)
+    await call.done_writing()
+    (last,) = await read_all(call)
+    assert last.HasField("summary")
+
+
+async def test_in_silence_the_cursors_come_now_and_then(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session, "CURSORS_S", 0.01)
+    call = running.stub.StreamingRecognize()
+    await call.write(configured())
+    stream = await running.recognizer.streams.get()
+    for final_ms in (500, 900):
+        stream.final_ms = final_ms
+        told = await read_one(call)
+        assert told is not None
+        assert told.cursors.final.ToMilliseconds() == final_ms
+    await call.done_writing()
+    (last,) = await read_all(call)
+    assert last.HasField("summary")
+
+
+async def test_a_files_encoding_is_counted_as_it_was_found(serve: Serve) -> None:
+    running = await serve(metrics_port=0)
+    await running.stub.Recognize(pb.RecognizeRequest(audio=(DATA / "austen_1.flac").read_bytes()))
+    registry = running.node.metrics.registry
+    assert registry.get_sample_value("parley_audio_seconds_total", {"method": "Recognize", "encoding": "FLAC"}) == 2
 
 
 async def test_a_full_pool_says_when_to_try_again(serve: Serve) -> None:

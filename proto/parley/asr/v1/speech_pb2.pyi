@@ -31,7 +31,10 @@ class _ControlEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Control.Value
     CONTROL_UNSPECIFIED: _Control.ValueType  # 0
     """Not a control: refused."""
     CONTROL_FINALIZE: _Control.ValueType  # 1
-    """End the open utterance now, on every channel, and send its final result. The stream goes on."""
+    """End the open utterance now, on every channel, and send its final result. The stream goes on. When
+    it is done, cursors.final is past the utterance, and says so in a response even if there were no words. Audio still
+    inside the codec or the resampler belongs to the next utterance: up to 40 ms, and of FLAC up to a frame.
+    """
     CONTROL_KEEP_ALIVE: _Control.ValueType  # 2
     """Nothing but a sign of life: the idle clock starts again."""
 
@@ -41,7 +44,10 @@ class Control(_Control, metaclass=_ControlEnumTypeWrapper):
 CONTROL_UNSPECIFIED: Control.ValueType  # 0
 """Not a control: refused."""
 CONTROL_FINALIZE: Control.ValueType  # 1
-"""End the open utterance now, on every channel, and send its final result. The stream goes on."""
+"""End the open utterance now, on every channel, and send its final result. The stream goes on. When
+it is done, cursors.final is past the utterance, and says so in a response even if there were no words. Audio still
+inside the codec or the resampler belongs to the next utterance: up to 40 ms, and of FLAC up to a frame.
+"""
 CONTROL_KEEP_ALIVE: Control.ValueType  # 2
 """Nothing but a sign of life: the idle clock starts again."""
 Global___Control: _TypeAlias = Control  # noqa: Y015
@@ -125,9 +131,11 @@ class _SpeechEventTypeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Speec
     SPEECH_EVENT_TYPE_SPEECH_BEGIN: _SpeechEventType.ValueType  # 1
     """Speech began."""
     SPEECH_EVENT_TYPE_SPEECH_END: _SpeechEventType.ValueType  # 2
-    """Speech ended: the utterance is closed and its final result is on its way."""
+    """Speech ended: the utterance is closed, and its final result follows if it held words."""
     SPEECH_EVENT_TYPE_NO_SPEECH: _SpeechEventType.ValueType  # 3
-    """silence_before_speech passed without any."""
+    """silence_before_speech has passed without any, since the stream's start, since the last utterance was closed, or
+    since the last NO_SPEECH.
+    """
 
 class SpeechEventType(_SpeechEventType, metaclass=_SpeechEventTypeEnumTypeWrapper):
     """What happened to the speech on a channel."""
@@ -137,9 +145,11 @@ SPEECH_EVENT_TYPE_UNSPECIFIED: SpeechEventType.ValueType  # 0
 SPEECH_EVENT_TYPE_SPEECH_BEGIN: SpeechEventType.ValueType  # 1
 """Speech began."""
 SPEECH_EVENT_TYPE_SPEECH_END: SpeechEventType.ValueType  # 2
-"""Speech ended: the utterance is closed and its final result is on its way."""
+"""Speech ended: the utterance is closed, and its final result follows if it held words."""
 SPEECH_EVENT_TYPE_NO_SPEECH: SpeechEventType.ValueType  # 3
-"""silence_before_speech passed without any."""
+"""silence_before_speech has passed without any, since the stream's start, since the last utterance was closed, or
+since the last NO_SPEECH.
+"""
 Global___SpeechEventType: _TypeAlias = SpeechEventType  # noqa: Y015
 
 @_typing.final
@@ -188,7 +198,9 @@ class StreamingRecognitionConfig(_message.Message):
     SPEECH_EVENTS_FIELD_NUMBER: _builtins.int
     ENDPOINT_RULES_FIELD_NUMBER: _builtins.int
     single_utterance: _builtins.bool
-    """End the stream after the first utterance: its final result is sent, later audio is ignored, status is OK."""
+    """End the stream after the first utterance: its final result is sent, later audio is ignored, status is OK. With
+    separate_recognition_per_channel each channel has its first utterance, and the stream ends with the last of them.
+    """
     interim_results: _builtins.bool
     """Send interim results while an utterance is open."""
     speech_events: _builtins.bool
@@ -292,8 +304,9 @@ class EndpointRules(_message.Message):
     LONGEST_UTTERANCE_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def silence_before_speech(self) -> _duration_pb2.Duration:
-        """This much silence with no speech yet, from the stream's start or the last utterance's end, gives a NO_SPEECH event
-        (and ends a single_utterance stream). 0: never.
+        """This much silence gives a NO_SPEECH event (and ends a single_utterance stream's channel that has had no utterance).
+        It counts from the stream's start, or from where the last utterance was closed, which is silence_after_speech after
+        its last word; and again from each NO_SPEECH. 0: never.
         """
 
     @_builtins.property
@@ -347,7 +360,9 @@ class StreamingRecognizeResponse(_message.Message):
     """The request's id, given or made."""
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamingRecognitionResult]:
-        """Results that are new or changed; empty in a message that only brings an event or the summary."""
+        """Results that are new or changed; empty in a message that only brings an event, cursors that have moved, or the
+        summary.
+        """
 
     @_builtins.property
     def speech_event(self) -> Global___SpeechEvent:
@@ -380,7 +395,10 @@ Global___StreamingRecognizeResponse: _TypeAlias = StreamingRecognizeResponse  # 
 
 @_typing.final
 class StreamingRecognitionResult(_message.Message):
-    """A part of a channel's speech, interim or final."""
+    """A part of a channel's speech, interim or final. An interim result is replaced by the channel's next one, and void
+    when its utterance is over: when a final result of its segment or a later one has come, or, for an utterance that
+    held no words, when cursors.final is past the interim's result_start_time.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -403,7 +421,9 @@ class StreamingRecognitionResult(_message.Message):
     language_code: _builtins.str
     """The language recognized."""
     segment: _builtins.int
-    """Number of the utterance in its channel, from 0. Interim results carry the number their final will have."""
+    """Number of the utterance in its channel, from 0. Interim results carry the number their final will have. Numbers are
+    skipped: an utterance that turns out to hold no words has no final result.
+    """
     word_timing: Global___WordTiming.ValueType
     """How this result's word times were made."""
     @_builtins.property
@@ -548,7 +568,9 @@ Global___SpeechEvent: _TypeAlias = SpeechEvent  # noqa: Y015
 
 @_typing.final
 class Cursors(_message.Message):
-    """How far the server is, in audio time from the start of the stream. With several channels, the slowest channel's."""
+    """How far the server is, in audio time from the start of the stream. With several channels, the slowest channel's.
+    They stand in every response. While `final` moves and nothing else is to be said, it is told every few seconds.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -61,24 +61,30 @@ class SpeechServicer(object):
         Half-closing the request side means "no more audio": what is left is recognized, the last final results follow,
         then one response with `summary`, then status OK.
 
-        Errors: INVALID_ARGUMENT or NOT_FOUND (with google.rpc.BadRequest) for a bad config or undecodable audio,
-        RESOURCE_EXHAUSTED (with google.rpc.RetryInfo) when every decoder is lent, DEADLINE_EXCEEDED for a stream that
-        sends nothing for the node's idle time, OUT_OF_RANGE for audio over the node's limit, UNAVAILABLE while draining,
-        UNAUTHENTICATED for a missing or wrong token, INTERNAL (with the request id only) for a bug.
+        Errors; the node's own have a google.rpc.ErrorInfo with a reason and the request id, gRPC's have no details:
+        - INVALID_ARGUMENT (with google.rpc.BadRequest): a bad config, undecodable audio, a message out of place.
+        - NOT_FOUND (with BadRequest): a model or language that is not here.
+        - OUT_OF_RANGE: a message, or all of the audio, over the node's limit.
+        - RESOURCE_EXHAUSTED (with google.rpc.RetryInfo): every decoder is lent, or this peer has too many calls open; or,
+        by gRPC: the node has too many calls open, or a message is too large to be read.
+        - DEADLINE_EXCEEDED: the client has sent nothing, or read nothing, for the node's idle time; or its own deadline.
+        - UNAVAILABLE: the node loads its models (with RetryInfo) or drains; or, by gRPC: its grace is over.
+        - UNAUTHENTICATED: a missing or wrong token.
+        - INTERNAL: a bug or a broken device; the node's log tells more under the request id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Recognize(self, request, context):
-        """Recognizes a whole recording with full context. Same errors as StreamingRecognize.
+        """Recognizes a whole recording with full context. Same errors as StreamingRecognize, but for the idle times.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetModels(self, request, context):
-        """Lists the models this server can decode with.
+        """Lists the models this server can decode with. Errors: RESOURCE_EXHAUSTED, UNAVAILABLE, UNAUTHENTICATED, INTERNAL.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

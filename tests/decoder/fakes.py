@@ -1,0 +1,145 @@
+"""Stand-ins for the device and the model: they do what the test says, when it says so."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from decoder.device import DeviceWorker, Job, Outcome, Work
+from decoder.second_pass import Transcript
+from decoder.types import Hypothesis, Word
+from decoder.vad import FRAME, Vad
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+WAIT_S = 20.0  # of anything that must come: only a failing test waits so long
+
+
+def said(text: str, *words: tuple[str, int, int]) -> Transcript:
+    """A transcript; "" holds no words."""
+    if not text:
+        return Transcript(())
+    return Transcript((Hypothesis(text, 0.5, tuple(Word(word, start, end, 0.5) for word, start, end in words)),))
+
+
+class Votes:
+    """webrtcvad.Vad with given votes, True for a voiced frame."""
+
+    def __init__(self, votes: Sequence[bool]) -> None:
+        self._left = list(votes)
+
+    def is_speech(self, frame: bytes, rate: int) -> bool:
+        assert (len(frame), rate) == (640, 16_000)  # 20 ms
+        return self._left.pop(0)
+
+
+def judged(votes: Sequence[bool]) -> list[tuple[bool, int]]:
+    """What Vad makes of such votes: (speech, onset) a frame."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("webrtcvad.Vad", lambda aggressiveness: Votes(votes))
+        detector = Vad()
+        return [(detector.accept(bytes(2 * FRAME)), detector.onset) for _ in votes]
+
+
+class FakeWorker:
+    """A device that keeps the jobs it gets until the test answers them."""
+
+    def __init__(self, name: str = "fake") -> None:
+        self.name = name
+        self.lock = threading.RLock()
+        self.jobs: list[Job] = []
+        self.bound: set[int] = set()
+        self._ids = itertools.count(1)
+
+    def bind(self) -> int:
+        owner = next(self._ids)
+        self.bound.add(owner)
+        return owner
+
+    def unbind(self, owner: int) -> None:
+        self.bound.remove(owner)
+
+    def submit(self, job: Job) -> None:
+        self.jobs.append(job)
+
+    def of(self, *kinds: Work) -> list[Job]:
+        return [job for job in self.jobs if job.work in (kinds or tuple(Work))]
+
+    def answer(self, job: Job, transcript: Transcript, queue_s: float = 0.0, batch_size: int = 1) -> None:
+        """As a device: under its lock, and only to those who are bound."""
+        with self.lock:
+            if job.owner in self.bound:
+                job.done(Outcome(transcript, queue_s, batch_size))
+
+    def fail(self, job: Job, error: Exception) -> None:
+        with self.lock:
+            if job.owner in self.bound:
+                job.failed(error)
+
+    @property
+    def worker(self) -> DeviceWorker:
+        return cast("DeviceWorker", self)
+
+
+class SteppedModel:
+    """A model whose every call waits for the test. A row is told by its first sample: that number is its text."""
+
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []  # a batch
+        self._entered: queue.Queue[list[int]] = queue.Queue()
+        self._go: queue.Queue[Exception | list[int] | None] = queue.Queue()
+
+    def decode(
+        self, batch: Sequence[NDArray[np.int16]], *, beam: int, word_times: bool
+    ) -> Iterator[list[tuple[int, Transcript]]]:
+        rows = [int(samples[0]) for samples in batch]
+        self.asked.append({"beam": beam, "word_times": word_times, "lengths": [len(samples) for samples in batch]})
+        left = dict(enumerate(rows))
+        while left:
+            self._entered.put(rows)
+            order = self._go.get(timeout=WAIT_S)
+            if isinstance(order, Exception):
+                raise order
+            done = list(left) if order is None else [row for row, label in left.items() if label in order]
+            yield [(row, said(str(left.pop(row)))) for row in done]
+
+    def entered(self) -> list[int]:
+        """Waits until the model is called; the rows it is called for."""
+        return self._entered.get(timeout=WAIT_S)
+
+    def go(self, finish: Sequence[int] | None = None) -> None:
+        """Lets the present call return, with these rows finished; None: all that are left."""
+        self._go.put(None if finish is None else list(finish))
+
+    def fail(self, error: Exception) -> None:
+        """Lets the present call raise."""
+        self._go.put(error)
+
+
+def end_call_on_close(worker: DeviceWorker, model: SteppedModel, patch: pytest.MonkeyPatch) -> None:
+    """Lets close() find the model in a call, which then returns."""
+    join = worker._thread.join
+
+    def go_and_join() -> None:
+        model.go()
+        join()
+
+    patch.setattr(worker._thread, "join", go_and_join)  # close() has told the thread to stop before it joins
+
+
+class EchoModel:
+    """Answers at once."""
+
+    def decode(
+        self, batch: Sequence[NDArray[np.int16]], *, beam: int, word_times: bool
+    ) -> Iterator[list[tuple[int, Transcript]]]:
+        yield []
+        yield [(row, said(str(samples[0]))) for row, samples in enumerate(batch)]

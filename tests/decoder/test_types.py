@@ -1,0 +1,71 @@
+"""Options that check themselves."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from decoder.errors import InvalidOption
+from decoder.types import AudioFormat, EndpointRules, StreamOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+@pytest.mark.parametrize(
+    ("make", "field", "problem"),
+    [
+        (lambda: AudioFormat(sample_rate=7_999), "sample_rate_hertz", "got 7999, expected 8000 to 48000 Hz"),
+        (lambda: AudioFormat(sample_rate=48_001), "sample_rate_hertz", "got 48001, expected 8000 to 48000 Hz"),
+        (lambda: AudioFormat(channels=9), "audio_channel_count", "got 9, expected 1 to 8 channels"),
+        (lambda: AudioFormat(channels=-1), "audio_channel_count", "got -1, expected 1 to 8 channels"),
+        (
+            lambda: EndpointRules(silence_before_speech_ms=3_600_001),
+            "endpoint_rules.silence_before_speech",
+            r"got 3600001 ms, expected 0 \(never\) to 3600 s",
+        ),
+        (
+            lambda: EndpointRules(silence_before_speech_ms=-1),
+            "endpoint_rules.silence_before_speech",
+            r"got -1 ms, expected 0 \(never\) to 3600 s",
+        ),
+        (
+            lambda: EndpointRules(silence_after_speech_ms=99),
+            "endpoint_rules.silence_after_speech",
+            "got 99 ms, expected 0.1 s to 10 s",
+        ),
+        (
+            lambda: EndpointRules(silence_after_speech_ms=10_001),
+            "endpoint_rules.silence_after_speech",
+            "got 10001 ms, expected 0.1 s to 10 s",
+        ),
+        (
+            lambda: EndpointRules(longest_utterance_ms=1_999),
+            "endpoint_rules.longest_utterance",
+            "got 1999 ms, expected 2 s to 30 s",
+        ),
+        (
+            lambda: EndpointRules(longest_utterance_ms=30_001),
+            "endpoint_rules.longest_utterance",
+            "got 30001 ms, expected 2 s to 30 s",
+        ),
+        (lambda: StreamOptions(max_alternatives=0), "max_alternatives", "got 0, expected 1 to 10"),
+        (lambda: StreamOptions(max_alternatives=11), "max_alternatives", "got 11, expected 1 to 10"),
+    ],
+)
+def test_an_option_out_of_range(make: Callable[[], object], field: str, problem: str) -> None:
+    with pytest.raises(InvalidOption, match=f"^{field}: {problem}$") as caught:
+        make()
+    assert caught.value.field == field
+
+
+def test_the_ends_of_the_ranges_are_in_them() -> None:
+    for rate in (0, 8_000, 48_000):
+        AudioFormat(sample_rate=rate)
+    for channels in (0, 1, 8):
+        AudioFormat(channels=channels)
+    EndpointRules(0, 100, 2_000)
+    EndpointRules(3_600_000, 10_000, 30_000)
+    for count in (1, 10):
+        StreamOptions(max_alternatives=count)
