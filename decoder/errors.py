@@ -57,7 +57,7 @@ class ModelError(ParleyError):
 
 
 class DeviceError(ParleyError):
-    """The device failed this batch. Carries the real error as its cause."""
+    """The device has stopped, has no memory for an utterance, or gave no result for it."""
 
 
 class Cancelled(ParleyError):

@@ -150,7 +150,13 @@ class DecoderPool:
                 decoder.reset()
             except Exception:
                 logger.exception("decoder %s on %s could not be reset: replaced", decoder.slot, decoder.device)
-                fresh = self._rebuild(decoder)
+                try:
+                    fresh = self._rebuild(decoder)
+                except Exception:
+                    logger.exception("decoder %s on %s could not be replaced: lost", decoder.slot, decoder.device)
+                    with self._lock:
+                        self._total -= 1
+                    continue
             with self._lock:
                 self._replaced += fresh is not decoder
                 self._free[decoder.device].append(fresh)

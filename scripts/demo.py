@@ -5,6 +5,7 @@ Exits 1 when the words are badly wrong, so that it also proves an installation. 
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import sys
 import time
@@ -21,7 +22,7 @@ from scripts.scoring import WordErrors, count_errors
 from scripts.speech import CALL, call_text, recordings
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Sequence
 
     from clients import Result, Transcript
     from scripts.speech import Recording
@@ -57,6 +58,9 @@ async def play_call(client: AsyncClient, console: Console) -> WordErrors:
     with Live(console=console, transient=True) as screen:
         async with client.stream(live(CALL.read_bytes()), config) as results:
             async for result in results:
+                if not result.text:  # taken back: there were no words after all
+                    still_open.pop(result.channel, None)
+                    continue
                 still_open[result.channel] = result
                 if result.is_final:
                     del still_open[result.channel]
@@ -95,8 +99,11 @@ async def show_all(address: str, console: Console) -> WordErrors:
         return call_errors + await transcribe_all(client, console)
 
 
-def main() -> int:
-    console = Console(highlight=False)
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m scripts.demo", description=__doc__.split("\n\n", maxsplit=1)[0])
+    parser.add_argument("--svg", metavar="FILE", help="what was shown, as a picture: the README's is made so")
+    arguments = parser.parse_args(argv)
+    console = Console(highlight=False, record=arguments.svg is not None)
     console.print("[bold]Starting a node[/bold]")
     started = time.monotonic()
     with NodeProcess() as node:
@@ -107,6 +114,8 @@ def main() -> int:
     if errors.rate > WORST_RATE:
         console.print(f"[red]More than {WORST_RATE:.0%} of the words are wrong: something is broken here.[/red]")
         return 1
+    if arguments.svg:
+        console.save_svg(arguments.svg, title="make demo")
     return 0
 
 

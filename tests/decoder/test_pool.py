@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import logging
 import threading
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NoReturn, cast
 
 import pytest
 from hypothesis import given
@@ -250,15 +250,19 @@ def test_one_that_cannot_be_reset_is_replaced(fault: Exception, caplog: pytest.L
     assert record.exc_info[1] is fault
 
 
-def test_a_fault_in_building_another_is_not_hidden() -> None:
-    pool = DecoderPool(
-        cast("Sequence[Sequence[Decoder]]", [[Lent("device0", 0)]]),
-        rebuild=lambda broken: (_ for _ in ()).throw(RuntimeError("no memory")),
-    )
-    lease = lease_of(pool.request())
+def test_one_that_cannot_be_rebuilt_either_is_lost_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    pool = pool_of(2)
+
+    def rebuild(_: object) -> NoReturn:
+        raise MemoryError
+
+    monkeypatch.setattr(pool, "_rebuild", rebuild)
+    lease = lease_of(pool.request(2))
     break_reset(lease, 0, ValueError("broken"))
-    with pytest.raises(RuntimeError, match="no memory"):
-        lease.release()
+    lease.release()
+    load = pool.snapshot()
+    assert (load.total, load.busy, load.replaced) == (1, 0, 0)
+    assert lease_of(pool.request(1)).decoders == lease.decoders[1:]
 
 
 # Several devices.
