@@ -50,10 +50,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except UsageFault as fault:
         return _refuse(args.command, str(fault), USAGE)
-    except CallError as error:
-        return _refuse(args.command, explain(error, args.server), FAILED)
-    except (OSError, ValueError) as error:
-        return _refuse(args.command, problem(error), FAILED)
+    except (CallError, OSError, ValueError) as error:
+        if _interrupted(error):
+            return INTERRUPTED
+        text = explain(error, args.server) if isinstance(error, CallError) else problem(error)
+        return _refuse(args.command, text, FAILED)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether it came while a Ctrl-C was handled: that cancels the call, and a cancelled call has its own error."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__context__
+    return False
 
 
 def _run(args: argparse.Namespace) -> int:

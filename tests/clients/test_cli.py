@@ -315,6 +315,20 @@ def test_stream_from_a_pipe_goes_on_as_it_comes() -> None:
     assert command.returncode == 0, err
 
 
+def test_an_error_of_the_cancelled_call_is_still_a_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(_: object) -> int:
+        try:
+            raise KeyboardInterrupt
+        finally:
+            raise OSError("the call was cancelled")
+
+    monkeypatch.setattr(cli, "_run", run)
+    assert cli.main(["health"]) == 130
+    assert capsys.readouterr().err == ""
+
+
 def test_stream_ends_on_ctrl_c_while_its_pipe_is_silent() -> None:
     command = parley("stream", "-", *RAW, stdin=subprocess.PIPE)
     assert command.stdin
