@@ -60,11 +60,13 @@ class SecondPass:
         self.info = folder.info
         self._limits = folder.decoding
         self._vocabulary = Vocabulary.read(folder.file("tokens.bin"))
-        self._device = device
+        kind, _, index = device.partition(":")
+        self._place = (kind, int(index or 0))
         self._on_cpu = device == "cpu"
         self._encoder_samples = int(ENCODER_CALL_S * self.info.sample_rate)
         names = ("encoder", "decoder", "reorder", "select")
         self._graphs = {name: _session(folder, f"{name}.onnx", device, threads) for name in names}
+        self._outputs = {name: [o.name for o in graph.get_outputs()] for name, graph in self._graphs.items()}
         self._cache_names = [i.name for i in self._graphs["reorder"].get_inputs() if i.name != "rows"]
         _, self._heads, _, self._head_width = self._graphs["reorder"].get_inputs()[1].shape
 
@@ -183,22 +185,16 @@ class SecondPass:
         return Hypothesis(" ".join(text for text, _ in words), math.exp(decoded.mean_log_prob), timed)
 
     def _put(self, array: NDArray[np.generic]) -> ort.OrtValue:
-        kind, _, index = self._device.partition(":")
-        return ort.OrtValue.ortvalue_from_numpy(array, kind, int(index or 0))
+        return ort.OrtValue.ortvalue_from_numpy(array, *self._place)
 
     def _run(self, name: str, inputs: Tensors) -> Tensors:
         """One call of a graph. Inputs and caches stay on the device; only what the search reads comes to the host."""
-        graph = self._graphs[name]
-        kind, _, index = self._device.partition(":")
+        graph, outputs = self._graphs[name], self._outputs[name]
         binding = graph.io_binding()
         for key, value in inputs.items():
             binding.bind_ortvalue_input(key, value)
-        outputs = [output.name for output in graph.get_outputs()]
         for output in outputs:
-            if output in SMALL:
-                binding.bind_output(output, "cpu")
-            else:
-                binding.bind_output(output, kind, int(index or 0))
+            binding.bind_output(output, *(("cpu", 0) if output in SMALL else self._place))
         try:
             graph.run_with_iobinding(binding)
         except Exception as error:  # onnxruntime has one class of error for everything

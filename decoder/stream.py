@@ -20,6 +20,7 @@ import numpy as np
 from decoder.device import Job, Work
 from decoder.endpoint import BEFORE_SPEECH, Endpointer, Step, Utterance
 from decoder.types import (
+    LONGEST_UTTERANCE_MS,
     Advanced,
     EndpointRules,
     Event,
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
     from decoder.second_pass import Transcript
     from decoder.types import Hypothesis
 
-LONGEST_UTTERANCE_MS = 30_000  # of EndpointRules
 HELD_FRAMES = LONGEST_UTTERANCE_MS // FRAME_MS + BEFORE_SPEECH + WINDOW + 1
 PENDING_FINALS = 2  # utterances of a live stream that may wait for the device before its client is held back
 PENDING_SEGMENTS = 16  # likewise of a recording: enough to sort by length

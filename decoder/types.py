@@ -32,6 +32,7 @@ HEADERLESS = frozenset({Encoding.LINEAR16, Encoding.MULAW, Encoding.ALAW})
 LOWEST_RATE, HIGHEST_RATE = 8_000, 48_000  # Hz
 MOST_CHANNELS = 8
 MOST_ALTERNATIVES = 10
+LONGEST_UTTERANCE_MS = 30_000  # that a request may ask for: decoders have room for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ class EndpointRules:
             raise InvalidOption(
                 "endpoint_rules.silence_after_speech", f"{self.silence_after_speech_ms} ms", "0.1 s to 10 s"
             )
-        if not 2_000 <= self.longest_utterance_ms <= 30_000:
+        if not 2_000 <= self.longest_utterance_ms <= LONGEST_UTTERANCE_MS:
             raise InvalidOption("endpoint_rules.longest_utterance", f"{self.longest_utterance_ms} ms", "2 s to 30 s")
 
 
