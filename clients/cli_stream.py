@@ -15,6 +15,7 @@ from clients.config import SAMPLE_BYTES, Encoding, StreamConfig
 from clients.pacing import paced, piece_bytes
 from clients.painter import Painter
 from clients.recordings import Recording, open_raw, open_recording
+from clients.results import FIRST_IN_TIME
 from clients.sync import Client
 
 if TYPE_CHECKING:
@@ -43,13 +44,15 @@ def run(args: argparse.Namespace) -> int:
         interim_results=painter.repaints,
     )
     last_final: float | None = None
+    in_time = 0
     with Client(**access(args)) as client, painter, client.stream(audio, config, timeout_s=args.timeout) as results:
         for result in results:
             painter.show(result)
             if result.is_final:
                 last_final = time.monotonic()
+                in_time += result.source == FIRST_IN_TIME
     if results.summary:
-        print(_figures(results.summary, audio.ended, last_final), file=sys.stderr)
+        print(_figures(results.summary, in_time, audio.ended, last_final), file=sys.stderr)
     return 0
 
 
@@ -119,8 +122,10 @@ class _Timed:
         self.ended = time.monotonic()
 
 
-def _figures(summary: Summary, ended: float | None, last_final: float | None) -> str:
+def _figures(summary: Summary, in_time: int, ended: float | None, last_final: float | None) -> str:
     parts = [f"{summary.audio_s:.1f} s of audio", f"{summary.finals} finals"]
+    if in_time:
+        parts.append(f"{in_time} of them by the first pass because the second was late")
     if ended is not None and last_final is not None and last_final > ended:
         server_s = summary.half_close_to_last_final_s
         measured = "" if server_s is None else f" (by the server's clock {server_s:.2f} s)"

@@ -31,8 +31,10 @@ class Painter:
             self._repaint()
             self._console.print(Text(labelled(result)), soft_wrap=True)
         elif result.text:
+            before = self._open.get(result.channel)
             self._open[result.channel] = result
-            self._repaint()
+            if before is None or before.text != result.text:  # many a chunk of a first pass brings no new word
+                self._repaint()
         else:  # taken back
             self._open.pop(result.channel, None)
             self._repaint()

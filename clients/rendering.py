@@ -45,6 +45,7 @@ def _fields(transcript: Transcript, name: str) -> dict[str, Any]:
                 "channel": result.channel,
                 "confidence": round(result.confidence, 4),
                 "language": result.language,
+                "source": result.source,
                 "word_timing": result.word_timing,
                 "words": [
                     {

@@ -61,7 +61,8 @@ class Result:
     words: tuple[Word, ...]
     others: tuple[Alternative, ...]
     language: str
-    word_timing: str  # how word times were made: "attention", "estimated" or "" (no words asked for)
+    word_timing: str  # how word times were made: "ctc", "attention", "mixed" or "" (there are none)
+    source: str  # which pass a final is from: "first", "second", "first_in_time" (the second was late) or "" (not said)
     latency: Latency | None  # of a stream's final
 
 
@@ -155,6 +156,7 @@ def stream_result(message: pb.StreamingRecognitionResult, shift_s: float, segmen
         others=others,
         language=message.language_code,
         word_timing=_WORD_TIMINGS.get(message.word_timing, ""),
+        source=_SOURCES.get(message.source, ""),
         latency=Latency(seconds(latency.total), seconds(latency.queue), latency.batch_size)
         if message.HasField("latency")
         else None,
@@ -185,6 +187,7 @@ def _file_result(message: pb.SpeechRecognitionResult, segment: int) -> Result:
         others=others,
         language=message.language_code,
         word_timing=_WORD_TIMINGS.get(message.word_timing, ""),
+        source=_SOURCES.get(message.source, ""),
         latency=None,
     )
 
@@ -230,7 +233,17 @@ def _alternatives(
     return first, tuple(others)
 
 
-_WORD_TIMINGS: dict[int, str] = {pb.WORD_TIMING_ATTENTION: "attention", pb.WORD_TIMING_ESTIMATED: "estimated"}
+FIRST_IN_TIME = "first_in_time"
+_WORD_TIMINGS: dict[int, str] = {
+    pb.WORD_TIMING_CTC: "ctc",
+    pb.WORD_TIMING_ATTENTION: "attention",
+    pb.WORD_TIMING_MIXED: "mixed",
+}
+_SOURCES: dict[int, str] = {
+    pb.FINAL_SOURCE_FIRST_PASS: "first",
+    pb.FINAL_SOURCE_SECOND_PASS: "second",
+    pb.FINAL_SOURCE_FIRST_PASS_IN_TIME: FIRST_IN_TIME,
+}
 _EVENT_KINDS: dict[int, SpeechEventKind] = {
     pb.SPEECH_EVENT_TYPE_SPEECH_BEGIN: SpeechEventKind.BEGIN,
     pb.SPEECH_EVENT_TYPE_SPEECH_END: SpeechEventKind.END,

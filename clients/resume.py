@@ -137,7 +137,7 @@ class Resume:
         """For each interim result whose utterance is over and held no words, one without text."""
         for channel in self._channels.values():
             if channel.interim is not None and self.cursors.final_s > channel.interim.start_s:
-                yield replace(channel.interim, text="", words=(), confidence=0.0, stability=0.0)
+                yield replace(channel.interim, text="", words=(), word_timing="", confidence=0.0, stability=0.0)
                 channel.interim = None
 
     # Taking up again.

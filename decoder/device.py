@@ -1,9 +1,9 @@
-"""One device's thread: takes the work that waits, batches what is alike, runs the model, hands out results.
+"""One device's thread: takes the work that waits, batches what is alike, runs the models, hands out results.
 
 Knows jobs and their rights, not streams or words. A job belongs to an id that was bound when its decoder was lent; the
 result of a job whose id was unbound since is dropped and counted, so nothing reaches a stranger. Callbacks run on this
-thread under the device's lock. The model is a generator that yields after each of its calls, and work of a higher
-right goes in between.
+thread under the device's lock. A model is a generator that yields after each of its calls, and work of a higher right
+goes in between.
 """
 
 from __future__ import annotations
@@ -11,39 +11,51 @@ from __future__ import annotations
 import enum
 import itertools
 import logging
+import math
 import threading
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
-from decoder.errors import DeviceError
-from decoder.second_pass import OutOfMemory
+from decoder.acoustic import Chunk
+from decoder.errors import DeviceError, OutOfMemory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
 
-    from decoder.second_pass import Transcript
+    from decoder.types import Passes, Transcript
+
+    Steps: TypeAlias = Iterator[Sequence[tuple[int, Transcript | DeviceError]]]
 
 logger = logging.getLogger(__name__)
 
 
 class Work(enum.IntEnum):
-    """Kinds of work, by right: a lower number goes first."""
+    """Kinds of work, by right: a lower number goes first. CHUNK and CATCH_UP are chunks, the others utterances."""
 
+    CHUNK = 0  # the next audio of a live call
     FINAL = 1  # an utterance of a live call
-    FILE = 2  # a segment of a recording, or of a stream sent faster than real time
-    PARTIAL = 3  # an open utterance, only when nothing else waits
+    CATCH_UP = 2  # the next audio of a stream sent faster than real time: it always has some
+    FILE = 3  # a segment of a recording, or of a stream sent faster than real time
+    PARTIAL = 4  # an open utterance, only when nothing else waits
 
 
-class Model(Protocol):
-    """What a worker runs; see SecondPass.decode."""
+class WholeModel(Protocol):
+    """Decodes utterances; see SecondPass.decode and FirstPass.decode."""
 
-    def decode(
-        self, batch: Sequence[NDArray[np.int16]], *, beam: int, word_times: bool
-    ) -> Iterator[list[tuple[int, Transcript]]]: ...
+    def decode(self, batch: Sequence[NDArray[np.int16]], *, beam: int, word_times: bool) -> Steps: ...
+
+
+class ChunkModel(WholeModel, Protocol):
+    """Takes streams a chunk further; see FirstPass. step: samples from one chunk to the next."""
+
+    step: int
+
+    def advance(self, chunks: Sequence[Chunk]) -> Steps: ...
+    def clear(self, slot: int) -> None: ...
 
 
 class Observer(Protocol):
@@ -63,47 +75,71 @@ class Outcome:
     batch_size: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Whole:
+    """An utterance to decode. samples: (n,) int16, n > 0. by: FIRST or SECOND."""
+
+    samples: NDArray[np.int16]
+    by: Passes
+    beam: int = 1
+    word_times: bool = False
+
+
 @dataclass(slots=True, eq=False)
 class Job:
-    """samples: (n,) int16, n > 0. done or failed is called, once, on the device's thread under its lock."""
+    """`done` or `failed` is called, once, on the device's thread under its lock; before that `late`, also at most once,
+    if the job has no result at its deadline: what waits is then forgotten. urgent: goes before others of its right."""
 
     owner: int
     work: Work
-    samples: NDArray[np.int16]
-    beam: int
-    word_times: bool
+    task: Whole | Chunk
     done: Callable[[Outcome], None]
     failed: Callable[[Exception], None]
+    late: Callable[[], None] | None = None
+    deadline: float = math.inf  # on the monotonic clock
+    urgent: bool = False
     since: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True, eq=False)
 class _Batch:
-    """Jobs in the model's hands. `open`: those without a result yet, by row."""
+    """Jobs in a model's hands, once it has begun. `open`: those without a result yet, by row."""
 
     work: Work
     jobs: list[Job]
     open: dict[int, Job]
-    steps: Iterator[list[tuple[int, Transcript]]]
     started: float
+    steps: Steps | None = None
     wall_s: float = 0.0  # in the model, without the time it stood aside
 
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """jobs: in a batch. file_s, live_s: seconds of audio in a batch of files or of live calls' finals and partials,
-    padding counted; one job may be longer. A live batch is short because the next final may have to wait for it."""
+    """chunks: streams taken a chunk further together. jobs: utterances in a batch. file_s, live_s: seconds of audio in
+    a batch of files or of live calls' finals and partials, padding counted; one job may be longer. A live batch is
+    short because the next final may have to wait for it."""
 
+    chunks: int = 32
     jobs: int = 8
     file_s: float = 160.0
     live_s: float = 20.0
 
 
 class DeviceWorker:
-    def __init__(self, name: str, model: Model, sample_rate: int, limits: BatchLimits, observer: Observer) -> None:
+    def __init__(
+        self,
+        name: str,
+        models: Mapping[Passes, WholeModel],
+        sample_rate: int,
+        limits: BatchLimits,
+        observer: Observer,
+        chunks: ChunkModel | None = None,
+    ) -> None:
+        """models: what decodes whole utterances, by pass. chunks: what takes chunks."""
         self.name = name
         self.lock = threading.RLock()  # guards callbacks and who is bound
-        self._model = model
+        self._models = models
+        self._chunks = chunks
         self._rate = sample_rate
         self._limits = limits
         self._observer = observer
@@ -111,6 +147,7 @@ class DeviceWorker:
         self._bound: set[int] = set()
         self._arrived = threading.Condition()  # guards what waits
         self._waiting: dict[Work, list[Job]] = {work: [] for work in Work}
+        self._left: list[int] = []  # slots to wipe
         self._stopping = False
         self._running: list[_Batch] = []  # this thread's own; the last is in the model, those before it stood aside
         self._thread = threading.Thread(target=self._run, name=f"device-{name}", daemon=True)
@@ -123,13 +160,17 @@ class DeviceWorker:
             self._bound.add(owner)
             return owner
 
-    def unbind(self, owner: int) -> None:
-        """From here on nothing is delivered to `owner`; what of its work waits is forgotten."""
+    def unbind(self, owner: int, slot: int) -> None:
+        """From here on nothing is delivered to `owner`; what of its work waits is forgotten, and its slot is wiped
+        before anything else happens on the device."""
         with self.lock:
             self._bound.discard(owner)
         with self._arrived:
             for work, jobs in self._waiting.items():
                 self._waiting[work] = [job for job in jobs if job.owner != owner]
+            if self._chunks is not None:
+                self._left.append(slot)
+                self._arrived.notify()
 
     def submit(self, job: Job) -> None:
         """Puts a job into the queue. A partial takes the place of its owner's waiting one; a final removes it.
@@ -145,15 +186,16 @@ class DeviceWorker:
             self._fail(job, self._stopped())
 
     def _put(self, job: Job) -> None:
-        partials = self._waiting[Work.PARTIAL]
-        for at, old in enumerate(partials):
-            if old.owner == job.owner:
-                if job.work is Work.PARTIAL:
-                    job.since = old.since
-                    partials[at] = job
-                    return
-                del partials[at]
-                break
+        if isinstance(job.task, Whole):
+            partials = self._waiting[Work.PARTIAL]
+            for at, old in enumerate(partials):
+                if old.owner == job.owner:
+                    if job.work is Work.PARTIAL:
+                        job.since = old.since
+                        partials[at] = job
+                        return
+                    del partials[at]
+                    break
         self._waiting[job.work].append(job)
 
     def waiting(self) -> dict[str, int]:
@@ -183,15 +225,44 @@ class DeviceWorker:
     def _turn(self) -> bool:
         """Waits for work and takes one step of the first in right; False when stopped."""
         with self._arrived:
-            while not (self._stopping or self._running or any(self._waiting.values())):
+            while not (self._stopping or self._running or self._left or any(self._waiting.values())):
                 self._arrived.wait()
             if self._stopping:
                 return False
+            left, self._left = self._left, []
+            late = self._overdue(time.monotonic())
             jobs = self._schedule(self._running[-1].work if self._running else None)
+        if self._chunks is not None:
+            for slot in left:
+                self._chunks.clear(slot)
+        for job in late:
+            self._tell(job)
         if jobs:
-            self._start(jobs)
-        self._step(self._running[-1])
+            self._begin(jobs)
+        if self._running:
+            self._step(self._running[-1])
         return True
+
+    def _overdue(self, now: float) -> list[Job]:
+        """The jobs whose deadline has passed; those of them that wait leave the queue."""
+        finals = self._waiting[Work.FINAL]
+        late = [job for job in finals if job.deadline <= now]
+        if late:
+            self._waiting[Work.FINAL] = [job for job in finals if job.deadline > now]
+        for batch in self._running:
+            late += [job for job in batch.open.values() if job.deadline <= now]
+        return late
+
+    def _tell(self, job: Job) -> None:
+        job.deadline = math.inf
+        self._observer.dropped(job.work.name.lower(), "late")
+        with self.lock:
+            if job.late is not None and job.owner in self._bound:
+                try:
+                    job.late()
+                except Exception as error:
+                    logger.exception("%s: what is late could not be told", self.name)
+                    self._fail(job, error)
 
     def _schedule(self, present: Work | None) -> list[Job]:
         """The next batch, if it outranks the present one: the oldest job of the first right and its like."""
@@ -199,35 +270,71 @@ class DeviceWorker:
         if work is None or (present is not None and work >= present):
             return []
         waiting = self._waiting[work]
-        oldest = min(waiting, key=lambda job: job.since)
-        alike = [job for job in waiting if job.beam == oldest.beam]
-        alike.sort(key=lambda job: (job is not oldest, abs(len(job.samples) - len(oldest.samples))))
-        most = (self._limits.file_s if work is Work.FILE else self._limits.live_s) * self._rate
-        chosen: list[Job] = []
-        longest = 0
-        for job in alike[: self._limits.jobs]:
-            longest = max(longest, len(job.samples))
-            if chosen and longest * (len(chosen) + 1) > most:
-                break
-            chosen.append(job)
+        oldest = min(waiting, key=lambda job: (not job.urgent, job.since))
+        chosen = (
+            self._chunk_batch(waiting) if isinstance(oldest.task, Chunk) else self._whole_batch(oldest, oldest.task)
+        )
         taken = set(chosen)
         self._waiting[work] = [job for job in waiting if job not in taken]
-        return sorted(chosen, key=lambda job: len(job.samples))
+        return chosen
 
-    def _start(self, jobs: list[Job]) -> None:
+    def _chunk_batch(self, waiting: list[Job]) -> list[Job]:
+        if len(waiting) > self._limits.chunks:
+            waiting = sorted(waiting, key=lambda job: (not job.urgent, job.since))
+        return waiting[: self._limits.chunks]
+
+    def _whole_batch(self, oldest: Job, task: Whole) -> list[Job]:
+        alike = [
+            (job, job.task)
+            for job in self._waiting[oldest.work]
+            if isinstance(job.task, Whole) and (job.task.by, job.task.beam) == (task.by, task.beam)
+        ]
+        alike.sort(key=lambda one: (one[0] is not oldest, abs(len(one[1].samples) - len(task.samples))))
+        most = (self._limits.file_s if oldest.work is Work.FILE else self._limits.live_s) * self._rate
+        chosen: list[tuple[Job, Whole]] = []
+        longest = 0
+        for job, whole in alike[: self._limits.jobs]:
+            longest = max(longest, len(whole.samples))
+            if chosen and longest * (len(chosen) + 1) > most:
+                break
+            chosen.append((job, whole))
+        return [job for job, _ in sorted(chosen, key=lambda one: len(one[1].samples))]
+
+    def _begin(self, jobs: list[Job]) -> None:
         now = time.monotonic()
         work = jobs[0].work
-        steps = self._model.decode(
-            [job.samples for job in jobs], beam=jobs[0].beam, word_times=any(job.word_times for job in jobs)
-        )
-        self._running.append(_Batch(work, jobs, dict(enumerate(jobs)), steps, now))
+        self._running.append(_Batch(work, jobs, dict(enumerate(jobs)), now))
         for job in jobs:
             self._observer.waited(work.name.lower(), now - job.since)
+
+    def _steps(self, batch: _Batch) -> Steps:
+        """The model at work on a batch. Who has gone in the meantime is left out."""
+        with self.lock:
+            gone = [job for job in batch.jobs if job.owner not in self._bound]
+        for job in gone:
+            self._observer.dropped(job.work.name.lower(), "unbound")
+        if gone:
+            batch.jobs = [job for job in batch.jobs if job not in gone]
+            batch.open = dict(enumerate(batch.jobs))
+        tasks = [job.task for job in batch.jobs]
+        chunks = [task for task in tasks if isinstance(task, Chunk)]
+        if chunks:
+            assert self._chunks is not None
+            return self._chunks.advance(chunks)
+        wholes = [task for task in tasks if isinstance(task, Whole)]
+        if not wholes:
+            return iter(())
+        word_times = any(task.word_times for task in wholes)
+        return self._models[wholes[0].by].decode(
+            [task.samples for task in wholes], beam=wholes[0].beam, word_times=word_times
+        )
 
     def _step(self, batch: _Batch) -> None:
         """One call of the model and its results; the batch that is through leaves."""
         begun = time.monotonic()
         try:
+            if batch.steps is None:
+                batch.steps = self._steps(batch)
             finished = next(batch.steps, None)
         except OutOfMemory as error:
             self._running.remove(batch)
@@ -241,18 +348,27 @@ class DeviceWorker:
             return
         if finished is None:
             self._running.remove(batch)
-            audio_s = sum(len(job.samples) for job in batch.jobs) / self._rate
-            self._observer.batch(batch.work.name.lower(), len(batch.jobs), audio_s, batch.wall_s)
             for job in batch.open.values():
                 self._fail(job, DeviceError(f"{self.name}: the model ended without a result"))
             return
         batch.wall_s += time.monotonic() - begun
         for row, transcript in finished:
             job = batch.open.pop(row)
+            if isinstance(transcript, DeviceError):
+                self._fail(job, transcript)
+                continue
             outcome = Outcome(transcript, batch.started - job.since, len(batch.jobs))
             fault = self._deliver(job, job.done, outcome)
             if fault is not None:  # one stream's own: its neighbours in the batch still get their words
                 self._fail(job, fault)
+        if not batch.open:
+            self._running.remove(batch)
+            audio_s = sum(self._length(job.task) for job in batch.jobs) / self._rate
+            self._observer.batch(batch.work.name.lower(), len(batch.jobs), audio_s, batch.wall_s)
+
+    def _length(self, task: Whole | Chunk) -> int:
+        """Samples of new audio in it."""
+        return self._chunks.step if isinstance(task, Chunk) and self._chunks is not None else len(task.samples)
 
     def _halve(self, batch: _Batch, error: OutOfMemory) -> None:
         """Puts the unfinished jobs back in two halves, first in their right; one that does not fit alone fails."""
@@ -264,8 +380,8 @@ class DeviceWorker:
             return
         logger.warning("%s: no memory for a batch of %d, trying halves", self.name, len(jobs))
         half = len(jobs) // 2
-        self._start(jobs[half:])
-        self._start(jobs[:half])  # the last started is the next in the model
+        self._begin(jobs[half:])
+        self._begin(jobs[:half])  # the last begun is the next in the model
 
     def _stopped(self) -> DeviceError:
         return DeviceError(f"{self.name} has stopped")

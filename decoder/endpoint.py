@@ -81,10 +81,15 @@ class Endpointer:
             return Step.CUT, self._cut()
         return Step.NOTHING, None
 
+    @property
+    def settled(self) -> int:
+        """The open utterance's audio before this frame is part of it, whatever comes."""
+        # A cut may have left nothing but silence: then it ends where it starts.
+        return max(self.start, min(self.frames, self._speech_end + AFTER_SPEECH))
+
     def close(self) -> Utterance:
         """Ends the open utterance here."""
-        # A cut may have left nothing but silence: then it ends where it starts.
-        end = max(self.start, min(self.frames, self._speech_end + AFTER_SPEECH))
+        end = self.settled
         closed = Utterance(self.start, end, self._speech_end, tuple(self._speech[: end - self.start]))
         self.open = False
         self.start = end

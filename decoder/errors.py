@@ -65,3 +65,7 @@ class Cancelled(ParleyError):
 
     def __init__(self) -> None:
         super().__init__("cancelled by the caller")
+
+
+class OutOfMemory(Exception):
+    """The device has no memory for this batch; a smaller one may fit. Never leaves the device's thread."""

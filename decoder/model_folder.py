@@ -1,10 +1,10 @@
-"""A model's folder: `model.toml` beside the weights. Knows what the config must say, not what the model computes."""
+"""A model's folder: `model.toml` beside the weights. Knows how a config is read, not what the model computes."""
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from decoder.errors import ModelError
 
@@ -15,6 +15,8 @@ else:
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,31 +31,13 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class DecodingLimits:
-    """How an attention decoder is driven and kept from inventing words."""
-
-    start_token: int
-    end_token: int
-    frame_samples: int
-    shortest_samples: int
-    tokens_per_second: float
-    min_log_prob: float
-    min_share_on_path: float
-    max_spread: float
-
-    def __post_init__(self) -> None:
-        for name in ("frame_samples", "shortest_samples", "tokens_per_second"):
-            value = getattr(self, name)
-            if not value > 0:
-                raise ValueError(f"{name}: got {value}, expected more than 0")
-
-
-@dataclass(frozen=True, slots=True)
 class ModelFolder:
+    """`config`: what model.toml says, all of it."""
+
     path: Path
     kind: str
     info: ModelInfo
-    decoding: DecodingLimits
+    config: dict[str, Any]
 
     @classmethod
     def read(cls, path: Path) -> ModelFolder:
@@ -65,50 +49,43 @@ class ModelFolder:
             raise ModelError(f"{path}: no model.toml there; a model is a folder with one") from None
         except (OSError, ValueError) as error:
             raise ModelError(f"{config_path}: not a readable TOML file: {error}") from None
-        try:
-            info = ModelInfo(
-                name=_typed(config, "name", str),
-                languages=_names(config, "languages"),
-                sample_rate=_typed(config, "sample_rate", int),
-                description=_typed(config, "description", str),
-                license=_typed(config, "license", str),
-            )
-            limits = _typed(config, "decoding", dict)
-            decoding = DecodingLimits(
-                start_token=_typed(limits, "start_token", int),
-                end_token=_typed(limits, "end_token", int),
-                frame_samples=_typed(limits, "frame_samples", int),
-                shortest_samples=_typed(limits, "shortest_samples", int),
-                tokens_per_second=_typed(limits, "tokens_per_second", float),
-                min_log_prob=_typed(limits, "min_log_prob", float),
-                min_share_on_path=_typed(limits, "min_share_on_path", float),
-                max_spread=_typed(limits, "max_spread", float),
-            )
-            return cls(path, _typed(config, "kind", str), info, decoding)
-        except ValueError as error:
-            raise ModelError(f"{config_path}: {error}") from None
+        folder = cls(path, "", ModelInfo("", (), 0, "", ""), config)
+        info = ModelInfo(
+            name=folder.value("name", str),
+            languages=folder.names("languages"),
+            sample_rate=folder.value("sample_rate", int),
+            description=folder.value("description", str),
+            license=folder.value("license", str),
+        )
+        return cls(path, folder.value("kind", str), info, config)
 
     def file(self, name: str) -> Path:
         """The path of a file that must be there."""
         found = self.path / name
         if not found.is_file():
-            raise ModelError(f"{self.path}: {name} is missing; `make setup` makes the embedded model's files")
+            raise ModelError(f"{self.path}: {name} is missing; `make setup` makes the embedded models' files")
         return found
 
+    def value(self, key: str, kind: type[T], section: str = "") -> T:
+        """A value of model.toml that must be there, of this type; an int serves for a float."""
+        table = self.value(section, dict) if section else self.config
+        name = f"{section}.{key}" if section else key
+        if key not in table:
+            raise self.fault(f"{name} is missing")
+        value = table[key]
+        if kind is float and type(value) is int:
+            value = float(value)
+        if type(value) is not kind:  # not isinstance: a bool is no number here
+            raise self.fault(f"{name}: got {value!r}, expected a value of type {kind.__name__}")
+        return value
 
-def _typed(table: dict[str, Any], key: str, kind: type) -> Any:
-    if key not in table:
-        raise ValueError(f"{key} is missing")
-    value = table[key]
-    if kind is float and type(value) is int:
-        return float(value)
-    if type(value) is not kind:  # not isinstance: a bool is no number here
-        raise ValueError(f"{key}: got {value!r}, expected a value of type {kind.__name__}")
-    return value
+    def names(self, key: str) -> tuple[str, ...]:
+        """One name or more."""
+        names = self.value(key, list)
+        if not names or not all(isinstance(name, str) for name in names):
+            raise self.fault(f"{key}: got {names!r}, expected one name or more")
+        return tuple(names)
 
-
-def _names(table: dict[str, Any], key: str) -> tuple[str, ...]:
-    names = _typed(table, key, list)
-    if not names or not all(isinstance(name, str) for name in names):
-        raise ValueError(f"{key}: got {names!r}, expected one name or more")
-    return tuple(names)
+    def fault(self, problem: str) -> ModelError:
+        """The error for something wrong in model.toml."""
+        return ModelError(f"{self.path / 'model.toml'}: {problem}")

@@ -1,6 +1,6 @@
 """Wires models, devices, pool and streams from one config: the decoder library's front door.
 
-with Recognizer(RecognizerConfig(Path("models/moonshine-tiny-en"))) as recognizer:
+with Recognizer(RecognizerConfig(second_model_dir=Path("models/moonshine-tiny-en"))) as recognizer:
     with recognizer.pool.lend(timeout=1.0) as lease:
         stream = recognizer.open_stream(lease, AudioFormat(), StreamOptions(), sink=print)
         for _ in stream.accept(wav_bytes):
@@ -16,14 +16,26 @@ import queue
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from decoder.acoustic import CHUNKS_MS
 from decoder.audio import open_reader
-from decoder.device import BatchLimits, DeviceWorker
-from decoder.errors import AudioTooLong, Cancelled, ModelError, UnknownModel
+from decoder.cards import usable_cards
+from decoder.device import BatchLimits, DeviceWorker, WholeModel
+from decoder.errors import AudioTooLong, Cancelled, ModelError, OutOfMemory, UnknownModel
 from decoder.model_folder import ModelFolder
 from decoder.pool import DecoderPool
-from decoder.second_pass import SecondPass, device_count
-from decoder.stream import Decoder, State, StreamSettings
-from decoder.types import Cursors, Encoding, EndpointRules, Failed, Final, Finished, StreamOptions
+from decoder.second_pass import SecondPass
+from decoder.stream import AUDIO_BYTES, Decoder, State, StreamSettings
+from decoder.types import (
+    LONGEST_UTTERANCE_MS,
+    Cursors,
+    Encoding,
+    EndpointRules,
+    Failed,
+    Final,
+    Finished,
+    Passes,
+    StreamOptions,
+)
 from decoder.vad import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -36,6 +48,7 @@ if TYPE_CHECKING:
 
     from decoder.audio import FileAudio
     from decoder.device import Observer
+    from decoder.first_pass import FirstPass
     from decoder.model_folder import ModelInfo
     from decoder.pool import Lease
     from decoder.types import AudioFormat, Event, Sink
@@ -49,17 +62,24 @@ CANCEL_POLL_S = 0.1
 class RecognizerConfig:
     """What a recognizer is made of.
 
-    model_dir: the model's folder. devices: "cpu", "cuda:N", or "auto" alone: every CUDA card, else the CPU.
-    decoders: preallocated, a device. threads: cores a device's model may use, 0 for all. partial_interval_ms: the least
-    time between partials of a stream, 0 for none. vad_aggressiveness: 0 to 3, how readily sound is called noise.
-    max_batch: utterances decoded together. max_batch_s, max_live_batch_s: seconds of audio in them, padding counted, of
-    files and of live calls; a live final may have to wait for another live batch.
+    passes: what decodes; each pass named needs its model's folder. devices: "cpu", "cuda:N", or "auto" alone: every
+    CUDA card, else the CPU. decoders: preallocated, a device. threads: cores a device's models may use, 0 for all.
+    chunk_ms: audio in a step of the first pass. max_chunk_batch: calls in such a step, at most. final_budget_ms: with
+    both passes, how long a live final may wait for the second; 0: as long as it takes. partial_interval_ms: the least
+    time between a stream's partials by the second pass, 0 for no partials at all. vad_aggressiveness: 0 to 3, how
+    readily sound is called noise. max_batch: utterances decoded together. max_batch_s, max_live_batch_s: seconds of
+    audio in them, padding counted, of files and of live calls; a live final may have to wait for another live batch.
     """
 
-    model_dir: Path
+    first_model_dir: Path | None = None
+    second_model_dir: Path | None = None
+    passes: Passes = Passes.SECOND
     devices: tuple[str, ...] = ("auto",)
     decoders: int = 64
     threads: int = 0
+    chunk_ms: int = 320
+    max_chunk_batch: int = 32
+    final_budget_ms: int = 2_000
     partial_interval_ms: int = 300
     vad_aggressiveness: int = 2
     max_batch: int = 8
@@ -72,12 +92,22 @@ class RecognizerConfig:
         ranges = (
             ("decoders", self.decoders, 1, 100_000),
             ("threads", self.threads, 0, 1_024),
+            ("max_chunk_batch", self.max_chunk_batch, 1, 100_000),
+            ("final_budget_ms", self.final_budget_ms, 0, 60_000),
             ("vad_aggressiveness", self.vad_aggressiveness, 0, 3),
             ("max_batch", self.max_batch, 1, 1_024),
             ("max_batch_s", self.max_batch_s, 1, 36_000),
             ("max_live_batch_s", self.max_live_batch_s, 1, 36_000),
         )
         faults += [f"{name}: got {n}, need {low} to {high}" for name, n, low, high in ranges if not low <= n <= high]
+        if self.chunk_ms not in CHUNKS_MS:
+            faults.append(f"chunk_ms: got {self.chunk_ms}, need one of {', '.join(map(str, CHUNKS_MS))}")
+        for name, folder, other in (
+            ("first_model_dir", self.first_model_dir, Passes.SECOND),
+            ("second_model_dir", self.second_model_dir, Passes.FIRST),
+        ):
+            if folder is None and self.passes is not other:
+                faults.append(f"{name}: not set, but passes = {self.passes.value} needs it")
         if self.partial_interval_ms and not 100 <= self.partial_interval_ms <= 10_000:
             faults.append(f"partial_interval_ms: got {self.partial_interval_ms}, need 0 (none) or 100 to 10000")
         if not self.devices or len(set(self.devices)) < len(self.devices):
@@ -93,43 +123,80 @@ class RecognizerConfig:
             raise ValueError("; ".join(faults))
 
 
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a decoder holds from start to end, in bytes: its audio in the process, its caches on the device."""
+
+    audio_bytes: int
+    cache_bytes: int
+
+
 class Recognizer:
     def __init__(self, config: RecognizerConfig, observer: Observer | None = None) -> None:
-        """Loads the model on every device, allocates all decoders, starts the workers. Raises ModelError."""
-        folder = ModelFolder.read(config.model_dir)
-        if folder.info.sample_rate != SAMPLE_RATE:
-            raise ModelError(f"{folder.path}: got a model for {folder.info.sample_rate} Hz, expected {SAMPLE_RATE} Hz")
-        self.models = (folder.info,)
-        self.devices = resolve_devices(config.devices)
-        threads = config.threads or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0)
-        self._settings = StreamSettings(partial_interval_ms=config.partial_interval_ms)
-        limits = BatchLimits(config.max_batch, config.max_batch_s, config.max_live_batch_s)
+        """Loads the models on every device, allocates all decoders, starts the workers. Raises ModelError."""
+        self._passes, self._vad_aggressiveness = config.passes, config.vad_aggressiveness
+        self._settings = StreamSettings(config.passes, config.partial_interval_ms, config.final_budget_ms)
+        folders = {Passes.FIRST: config.first_model_dir, Passes.SECOND: config.second_model_dir}
+        read = {
+            by: _read(path) for by, path in folders.items() if path is not None and config.passes in (by, Passes.BOTH)
+        }
+        self.devices = resolve_devices(config.devices, config.passes)
         self._workers: dict[str, DeviceWorker] = {}
+        self._first: dict[str, FirstPass] = {}
+        threads = config.threads or _cores()
+        limits = BatchLimits(config.max_chunk_batch, config.max_batch, config.max_batch_s, config.max_live_batch_s)
         try:
+            names = [folder.info.name for folder in read.values()]
+            if len(set(names)) < len(names):
+                raise ModelError(f"both passes' models are called {names[0]!r}: requests could not tell them apart")
             for device in self.devices:
-                model = SecondPass(folder, device, threads)
-                self._workers[device] = DeviceWorker(device, model, SAMPLE_RATE, limits, observer or _Unobserved())
-        except BaseException:
+                models: dict[Passes, WholeModel] = {}
+                if Passes.SECOND in read:
+                    models[Passes.SECOND] = SecondPass(read[Passes.SECOND], device, threads)
+                if Passes.FIRST in read:
+                    self._first[device] = models[Passes.FIRST] = _first_pass(
+                        read[Passes.FIRST], device, threads, config
+                    )
+                self._workers[device] = DeviceWorker(
+                    device, models, SAMPLE_RATE, limits, observer or _Unobserved(), self._first.get(device)
+                )
+            self.pool = DecoderPool(
+                [[self._decoder(device, slot) for slot in range(config.decoders)] for device in self.devices],
+                rebuild=lambda broken: self._decoder(broken.device, broken.slot),
+            )
+        except BaseException as error:
             self.close()
+            if isinstance(error, (OutOfMemory, MemoryError)):
+                raise ModelError(f"no memory for {config.decoders} decoders a device: {error}") from error
             raise
+        # The first is the default: finals are its words.
+        self.folders = tuple(read[by] for by in (Passes.SECOND, Passes.FIRST) if by in read)
+        self.models = tuple(folder.info for folder in self.folders)
+        self._by_pass = {by: folder.info for by, folder in read.items()}
 
-        def build(device: str, slot: int) -> Decoder:
-            return Decoder(self._workers[device], slot, config.vad_aggressiveness)
+    def _decoder(self, device: str, slot: int) -> Decoder:
+        first = self._first.get(device)
+        return Decoder(self._workers[device], slot, self._vad_aggressiveness, None if first is None else first.model)
 
-        self.pool = DecoderPool(
-            [[build(device, slot) for slot in range(config.decoders)] for device in self.devices],
-            rebuild=lambda broken: build(broken.device, broken.slot),
-        )
+    @property
+    def memory(self) -> Memory:
+        """Of one decoder."""
+        first = next(iter(self._first.values()), None)
+        return Memory(AUDIO_BYTES, 0 if first is None else first.model.slot_bytes)
 
-    def find_model(self, name: str, language: str) -> ModelInfo:
-        """The model of that name ("": the default) if it knows the language ("": any; "en-US" is "en")."""
-        by_name = {info.name: info for info in self.models}
-        info = self.models[0] if not name else by_name.get(name)
-        if info is None:
-            raise UnknownModel("model", name, tuple(by_name))
+    def find_model(self, name: str, language: str) -> tuple[ModelInfo, Passes]:
+        """The model of that name if it knows the language ("": any; "en-US" is "en"), and the passes it means.
+
+        "": what the config says; its name is then that of the model that finals are from. A model asked for by name
+        decodes alone. Raises UnknownModel.
+        """
+        passes = {model.name: by for by, model in self._by_pass.items()}
+        if name not in ("", *passes):
+            raise UnknownModel("model", name, tuple(passes))
+        info = next(model for model in self.models if name in ("", model.name))
         if language and language.lower().split("-")[0] not in {known.lower() for known in info.languages}:
             raise UnknownModel("language_code", language, info.languages)
-        return info
+        return info, passes[name] if name else self._passes
 
     def open_stream(
         self, lease: Lease, fmt: AudioFormat, options: StreamOptions, sink: Sink, max_audio_s: float = 4 * 3600.0
@@ -168,7 +235,7 @@ class Recognizer:
                 return not isinstance(event, Finished)
 
         options = replace(options, rules=FILE_RULES, interim_results=False)
-        settings = StreamSettings(partial_interval_ms=0, recording=True)
+        settings = replace(self._settings, recording=True)
         stream = Stream(lease, options, settings, events.put, max_audio_s)
         for block in audio.blocks():
             stream.accept_samples(block)
@@ -311,10 +378,36 @@ class Stream:
             self._sink(event)
 
 
-def resolve_devices(wanted: tuple[str, ...]) -> tuple[str, ...]:
+def _read(path: Path) -> ModelFolder:
+    folder = ModelFolder.read(path)
+    if folder.info.sample_rate != SAMPLE_RATE:
+        raise ModelError(f"{folder.path}: got a model for {folder.info.sample_rate} Hz, expected {SAMPLE_RATE} Hz")
+    return folder
+
+
+def _cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _first_pass(folder: ModelFolder, device: str, threads: int, config: RecognizerConfig) -> FirstPass:
+    # Imported here: torch takes a second and 200 MB, and a node without a first pass does without.
+    from decoder.acoustic import load_acoustic_model
+    from decoder.first_pass import FirstPass
+
+    model = load_acoustic_model(folder, device, config.decoders, config.chunk_ms, threads)
+    if model.longest_samples < LONGEST_UTTERANCE_MS * SAMPLE_RATE // 1000:
+        longest_ms = model.longest_samples * 1000 // SAMPLE_RATE
+        raise ModelError(
+            f"{folder.path}: got a model for utterances of {longest_ms} ms, expected {LONGEST_UTTERANCE_MS} ms or more"
+        )
+    return FirstPass(model)
+
+
+def resolve_devices(wanted: tuple[str, ...], passes: Passes) -> tuple[str, ...]:
     """The devices that a config's `devices` means on this machine."""
     if wanted == ("auto",):
-        return tuple(f"cuda:{index}" for index in range(device_count())) or ("cpu",)
+        return tuple(f"cuda:{index}" for index in range(usable_cards(passes))) or ("cpu",)
     return wanted
 
 

@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import itertools
 import math
-import os
-import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import onnxruntime as ort
 
 from decoder.alignment import align, share_on_path, spread
-from decoder.errors import ModelError
+from decoder.errors import ModelError, OutOfMemory
 from decoder.search.autoregressive import Beam, Decoded
 from decoder.text import Vocabulary, timed_words
-from decoder.types import Hypothesis
+from decoder.types import Hypothesis, Transcript
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -39,15 +36,36 @@ ENCODER_CALL_S = 12.0  # of audio in one call of the encoder on a CPU
 SMALL = frozenset({"log_probs", "next_tokens", "attention"})  # outputs that the search reads: they go to the host
 
 
-class OutOfMemory(Exception):
-    """The device has no memory for this batch; a smaller one may fit."""
-
-
 @dataclass(frozen=True, slots=True)
-class Transcript:
-    """One utterance's n-best, word times in milliseconds from the utterance's start. No hypotheses: no words in it."""
+class DecodingLimits:
+    """How an attention decoder is driven and kept from inventing words: `[decoding]` of model.toml."""
 
-    hypotheses: tuple[Hypothesis, ...]
+    start_token: int
+    end_token: int
+    frame_samples: int
+    shortest_samples: int
+    tokens_per_second: float
+    min_log_prob: float
+    min_share_on_path: float
+    max_spread: float
+
+    @classmethod
+    def read(cls, folder: ModelFolder) -> DecodingLimits:
+        """Raises ModelError if a value is missing or makes no sense."""
+        limits = cls(
+            start_token=folder.value("start_token", int, "decoding"),
+            end_token=folder.value("end_token", int, "decoding"),
+            frame_samples=folder.value("frame_samples", int, "decoding"),
+            shortest_samples=folder.value("shortest_samples", int, "decoding"),
+            tokens_per_second=folder.value("tokens_per_second", float, "decoding"),
+            min_log_prob=folder.value("min_log_prob", float, "decoding"),
+            min_share_on_path=folder.value("min_share_on_path", float, "decoding"),
+            max_spread=folder.value("max_spread", float, "decoding"),
+        )
+        for name in ("frame_samples", "shortest_samples", "tokens_per_second"):
+            if not getattr(limits, name) > 0:
+                raise folder.fault(f"decoding.{name}: got {getattr(limits, name)}, expected more than 0")
+        return limits
 
 
 class SecondPass:
@@ -58,7 +76,7 @@ class SecondPass:
         if folder.kind != "moonshine":
             raise ModelError(f"{folder.path}: got kind = {folder.kind!r}, expected 'moonshine'")
         self.info = folder.info
-        self._limits = folder.decoding
+        self._limits = DecodingLimits.read(folder)
         self._vocabulary = Vocabulary.read(folder.file("tokens.bin"))
         kind, _, index = device.partition(":")
         self._place = (kind, int(index or 0))
@@ -181,7 +199,7 @@ class SecondPass:
         ):
             return None
         frame_ms = limits.frame_samples * 1000 / self.info.sample_rate
-        timed = timed_words(words, decoded.log_probs, edges, frame_ms) if word_times else ()
+        timed = timed_words(words, decoded.log_probs, list(itertools.pairwise(edges)), frame_ms) if word_times else ()
         return Hypothesis(" ".join(text for text, _ in words), math.exp(decoded.mean_log_prob), timed)
 
     def _put(self, array: NDArray[np.generic]) -> ort.OrtValue:
@@ -202,16 +220,6 @@ class SecondPass:
                 raise OutOfMemory(str(error)) from error
             raise
         return dict(zip(outputs, binding.get_outputs(), strict=True))
-
-
-def device_count() -> int:
-    """CUDA cards that this onnxruntime can use."""
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
-        return 0
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([card for card in visible.split(",") if card.strip() not in ("", "-1")])
-    return sum(1 for entry in Path("/dev").iterdir() if re.fullmatch(r"nvidia\d+", entry.name))
 
 
 def _renamed(outputs: Tensors) -> Tensors:

@@ -3,6 +3,10 @@
 Knows samples, utterances and their results; not bytes, encodings or other channels. It is fed from one thread; results
 come on its device's thread under the device's lock, which also guards what both sides touch.
 
+An open utterance goes through the first pass chunk by chunk, a closed one through the second pass whole; either may be
+absent. With both, the first gives the partials, the second the words of the final, and the first again what the second
+cannot give in time.
+
     AWAITING_CONFIG --open--> SILENCE <--> UTTERANCE --finish--> DRAINING --last result--> CLOSED
     with single_utterance the first one's end, or silence for too long before it, is a finish
     any of them --a fault--> FAILED;  every one --reset--> AWAITING_CONFIG
@@ -11,14 +15,17 @@ come on its device's thread under the device's lock, which also guards what both
 from __future__ import annotations
 
 import enum
+import math
 import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from decoder.device import Job, Work
+from decoder.chunker import Chunker
+from decoder.device import Job, Outcome, Whole, Work
 from decoder.endpoint import BEFORE_SPEECH, Endpointer, Step, Utterance
+from decoder.two_passes import decide
 from decoder.types import (
     LONGEST_UTTERANCE_MS,
     Advanced,
@@ -29,12 +36,12 @@ from decoder.types import (
     Finished,
     NoSpeech,
     Partial,
+    Passes,
     Sink,
     SpeechBegin,
     SpeechEnd,
     StreamOptions,
-    Word,
-    WordTiming,
+    Transcript,
 )
 from decoder.vad import FRAME, FRAME_MS, WINDOW, Vad
 
@@ -43,14 +50,19 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from decoder.device import DeviceWorker, Outcome
-    from decoder.second_pass import Transcript
+    from decoder.acoustic import AcousticModel, Chunk
+    from decoder.chunker import Spoken
+    from decoder.device import DeviceWorker
     from decoder.types import Hypothesis
 
-HELD_FRAMES = LONGEST_UTTERANCE_MS // FRAME_MS + BEFORE_SPEECH + WINDOW + 1
+LAG_FRAMES = 2_000 // FRAME_MS  # of audio that may wait for the first pass before its client is held back
+BLOCK_FRAMES = 1_000 // FRAME_MS  # that come after `has_room` was asked, at most
+HELD_FRAMES = LONGEST_UTTERANCE_MS // FRAME_MS + BEFORE_SPEECH + WINDOW + 1 + LAG_FRAMES + BLOCK_FRAMES
+AUDIO_BYTES = 2 * HELD_FRAMES * FRAME  # that a decoder holds
 PENDING_FINALS = 2  # utterances of a live stream that may wait for the device before its client is held back
 PENDING_SEGMENTS = 16  # likewise of a recording: enough to sort by length
 REAL_TIME_SLACK_S = 2.0  # a stream this far ahead of the clock is a recording in a hurry, and waits as one
+LEAD_HALVED_S = 5.0  # an old lead fades: a burst is forgiven
 SHORTEST_SPEECH = 100 // FRAME_MS  # frames; less is a click
 
 
@@ -65,25 +77,35 @@ class State(enum.Enum):
 
 @dataclass(slots=True)
 class _Pending:
-    """An utterance whose words are not sent yet. `outcome` waits for the utterances before it."""
+    """A closed utterance whose words are not sent yet; they may wait for the utterances before it. chunked, whole: what
+    the first pass made of its chunks, and either pass of it whole. late: the second pass will not be waited for."""
 
     utterance: Utterance
     since: float
-    outcome: Outcome | None = None
+    chunked: Outcome | None = None
+    whole: Outcome | None = None
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StreamSettings:
-    """What the node decides for all its streams. `recording`: a file, whose segments wait as such."""
+    """What the node decides for all its streams. passes: unless the request says otherwise. final_budget_ms: for the
+    second pass, where there are both; 0: any time. recording: a file, whose segments wait as such; one pass decodes
+    them whole, of both the second."""
 
+    passes: Passes = Passes.SECOND
     partial_interval_ms: int = 300  # 0: none
+    final_budget_ms: int = 0
     recording: bool = False
 
 
 class Decoder:
-    def __init__(self, worker: DeviceWorker, slot: int, vad_aggressiveness: int) -> None:
-        """Allocates all that the slot will ever hold."""
+    def __init__(
+        self, worker: DeviceWorker, slot: int, vad_aggressiveness: int, first_pass: AcousticModel | None = None
+    ) -> None:
+        """Allocates all that the slot will ever hold. first_pass: the device's, if it has one."""
         self.slot, self.device = slot, worker.name
+        self._chunker = Chunker(slot, first_pass.shape, first_pass.chunks) if first_pass else None
         self._worker = worker
         self._vad = Vad(vad_aggressiveness)
         self._audio = np.empty(HELD_FRAMES * FRAME, np.int16)  # frames [self._first, self._endpointer.frames)
@@ -101,6 +123,11 @@ class Decoder:
         self._partial_at = 0  # frames at the last partial asked for
         self._lead_s, self._marked_ms, self._marked = 0.0, 0, 0.0
         self._options, self._settings, self._channel = StreamOptions(), StreamSettings(), 0
+        self._passes = Passes.SECOND
+        self._first_pass: Chunker | None = None  # the chunker, if this stream's audio goes through the first pass
+        self._outstanding = False  # a chunk is on the device
+        self._heard: Outcome | None = None  # of the utterance in the first pass, so far
+        self._shown = ""  # of that, as a partial
         self._sink: Sink = _nobody
 
     def bind(self) -> None:
@@ -111,7 +138,9 @@ class Decoder:
         """Called by the pool on return: nothing of the stream is left, and nothing more of it will come."""
         owner, self._owner = self._owner, None
         if owner is not None:
-            self._worker.unbind(owner)
+            self._worker.unbind(owner, self.slot)
+        if self._chunker is not None:
+            self._chunker.reset()
         self._vad.reset()
         self._clear()
 
@@ -120,6 +149,10 @@ class Decoder:
         assert self.state is State.AWAITING_CONFIG
         assert self._owner is not None
         self._options, self._settings, self._channel, self._sink = options, settings, channel, sink
+        self._passes = options.passes or settings.passes
+        if self._passes is not Passes.SECOND and not settings.recording:
+            assert self._chunker is not None
+            self._first_pass = self._chunker
         self._endpointer = Endpointer(options.rules)
         self._marked = time.monotonic()
         self.state = State.SILENCE
@@ -136,7 +169,9 @@ class Decoder:
                 self._carried = 0
                 self._accept_frame(self._carry)
         with self._worker.lock:
-            if self.state is State.UTTERANCE:
+            if self._first_pass is not None:
+                self._feed()
+            elif self.state is State.UTTERANCE:
                 self._offer_partial()
 
     def finalize(self) -> None:
@@ -144,6 +179,7 @@ class Decoder:
         with self._worker.lock:
             if self.state is State.UTTERANCE:
                 self._end_utterance(self._endpointer.close())
+                self._feed()
 
     def finish(self) -> None:
         """No more audio: ends the open utterance and, when all results are sent, the stream."""
@@ -159,8 +195,13 @@ class Decoder:
 
     @property
     def has_room(self) -> bool:
-        """False while enough utterances wait for the device."""
-        return len(self._pending) < (PENDING_SEGMENTS if self._settings.recording else PENDING_FINALS)
+        """False while enough audio waits for the device."""
+        with self._worker.lock:
+            if len(self._pending) >= (PENDING_SEGMENTS if self._settings.recording else PENDING_FINALS):
+                return False
+            held = self._endpointer.frames - self._needed
+            waiting = 0 if self._first_pass is None else self._first_pass.waiting
+            return waiting <= LAG_FRAMES and held <= HELD_FRAMES - BLOCK_FRAMES
 
     @property
     def processed_ms(self) -> int:
@@ -188,6 +229,8 @@ class Decoder:
             if step is Step.BEGIN:
                 self.state = State.UTTERANCE
                 self._partial_at = endpointer.frames
+                if self._first_pass is not None:
+                    self._first_pass.begin(self._segment, endpointer.start)
                 self._sink(SpeechBegin(self._channel, endpointer.speech_start * FRAME_MS))
             elif step is Step.NO_SPEECH:
                 self._sink(NoSpeech(self._channel, endpointer.frames * FRAME_MS))
@@ -195,46 +238,145 @@ class Decoder:
                     self._drain()
             elif closed is not None:
                 self._end_utterance(closed)
+            if self._first_pass is not None and endpointer.open:
+                self._first_pass.settle(endpointer.settled)
 
     def _hold(self, frame: NDArray[np.int16]) -> None:
-        """Keeps the frame; frames that no utterance can want any more make room when the buffer is full."""
+        """Keeps the frame; frames that nobody can want any more make room when the buffer is full."""
         endpointer = self._endpointer
         held = endpointer.frames - self._first
         if held == HELD_FRAMES:
-            keep = endpointer.frames - endpointer.start
-            self._audio[: keep * FRAME] = self._audio[(held - keep) * FRAME : held * FRAME].copy()
-            self._first, held = endpointer.start, keep
+            with self._worker.lock:  # the device's thread takes chunks from there
+                first = self._needed
+                keep = endpointer.frames - first
+                if keep == HELD_FRAMES:
+                    raise BufferError(f"audio came although has_room is False: {keep * FRAME_MS} ms of it are held")
+                self._audio[: keep * FRAME] = self._audio[(held - keep) * FRAME : held * FRAME].copy()
+                self._first, held = first, keep
         self._audio[held * FRAME : (held + 1) * FRAME] = frame
+
+    @property
+    def _needed(self) -> int:
+        """The first frame that may still be asked for."""
+        waiting = None if self._first_pass is None else self._first_pass.needed
+        return self._endpointer.start if waiting is None else min(waiting, self._endpointer.start)
 
     def _end_utterance(self, closed: Utterance) -> None:
         """Sends a closed utterance to the device and goes on with what follows it."""
-        if not self._endpointer.open:  # not merely cut
+        cut, spoken = self._endpointer.open, closed.spoken >= SHORTEST_SPEECH
+        if not cut:
             self.state = State.SILENCE
             self._sink(SpeechEnd(self._channel, closed.speech_end * FRAME_MS))
         self._partial_at = self._endpointer.frames
-        if closed.spoken < SHORTEST_SPEECH:
+        if self._first_pass is not None:
+            self._close_in_first_pass(closed, cut, spoken)
+        if not spoken:
             self._sink(Advanced(self._channel, self.final_ms))
             return
         segment, self._segment = self._segment, self._segment + 1
         self._pending[segment] = _Pending(closed, time.monotonic())
-        self._submit(
-            Work.FILE if self._settings.recording or self._in_a_hurry() else Work.FINAL,
-            closed.start,
-            closed.end,
-            done=lambda outcome: self._on_final(segment, outcome),
-        )
-        if self._options.single_utterance and not self._endpointer.open:
+        if self._first_pass is None or self._passes is Passes.BOTH:
+            self._submit_final(segment, closed)
+        self._feed()
+        if self._options.single_utterance and not cut:
             self._drain()
 
+    def _close_in_first_pass(self, closed: Utterance, cut: bool, spoken: bool) -> None:
+        first_pass = self._first_pass
+        assert first_pass is not None
+        if spoken:
+            if not cut:
+                first_pass.settle(closed.end)
+            first_pass.close(closed.end)
+        else:
+            first_pass.drop()
+            if first_pass.current is None:
+                self._heard, self._shown = None, ""
+        if cut:
+            first_pass.begin(self._segment + spoken, closed.end)
+
+    def _submit_final(self, segment: int, closed: Utterance) -> None:
+        work = Work.FILE if self._settings.recording or self._in_a_hurry() else Work.FINAL
+        budget_s = self._settings.final_budget_ms / 1000 if self._first_pass is not None and work is Work.FINAL else 0.0
+        self._submit(
+            work,
+            closed.start,
+            closed.end,
+            done=lambda outcome: self._on_whole(segment, outcome),
+            failed=self._on_failed if self._first_pass is None else lambda _: self._on_late(segment),
+            late=lambda: self._on_late(segment),
+            deadline=time.monotonic() + budget_s if budget_s else math.inf,
+        )
+
     def _in_a_hurry(self) -> bool:
-        """Whether the audio has come faster than it was spoken. An old lead fades: a burst is forgiven."""
+        """Whether the audio has come faster than it was spoken."""
         audio_ms, now = self.processed_ms, time.monotonic()
-        gained_s = (audio_ms - self._marked_ms) / 1000 - (now - self._marked)
-        self._lead_s = max(0.0, self._lead_s / 2 + gained_s)
+        elapsed_s = now - self._marked
+        gained_s = (audio_ms - self._marked_ms) / 1000 - elapsed_s
+        self._lead_s = max(0.0, self._lead_s * 0.5 ** (elapsed_s / LEAD_HALVED_S) + gained_s)
         self._marked_ms, self._marked = audio_ms, now
         return self._lead_s > REAL_TIME_SLACK_S
 
+    def _feed(self) -> None:
+        """Sends the next chunk to the device, if it is due and none is there; passes on what the first pass is through
+        with."""
+        first_pass = self._first_pass
+        while first_pass is not None and (spoken := first_pass.current) is not None and not self._outstanding:
+            chunk = first_pass.take(self._read)
+            if chunk is not None:
+                self._submit_chunk(spoken, chunk)
+            elif not first_pass.through:
+                return
+            else:
+                first_pass.pop()
+                self._pending[spoken.segment].chunked = self._heard or Outcome(Transcript(()), 0.0, 0)
+                self._heard, self._shown = None, ""
+                self._send_finals()
+
+    def _submit_chunk(self, spoken: Spoken, chunk: Chunk) -> None:
+        assert self._owner is not None
+        self._outstanding = True
+        job = Job(
+            owner=self._owner,
+            work=Work.CATCH_UP if self._in_a_hurry() else Work.CHUNK,
+            task=chunk,
+            done=lambda outcome: self._on_chunk(spoken, outcome),
+            failed=self._on_failed,
+            urgent=spoken.limit is not None,  # a final waits for it
+        )
+        self._worker.submit(job)
+
+    def _on_chunk(self, spoken: Spoken, outcome: Outcome) -> None:
+        first_pass = self._first_pass
+        if first_pass is None or self._failed():
+            return
+        had_room, self._outstanding = self.has_room, False
+        if spoken is first_pass.current:  # and not dropped meanwhile
+            self._heard = outcome
+            if spoken.limit is None:
+                self._show(spoken, outcome.transcript)
+        self._feed()
+        if self.has_room and not had_room and self.state not in (State.CLOSED, State.FAILED):
+            self._sink(Advanced(self._channel, self.final_ms))
+
+    def _show(self, spoken: Spoken, transcript: Transcript) -> None:
+        """Sends the words so far as a partial, if they are new."""
+        if not (self._options.interim_results and self._settings.partial_interval_ms and transcript.hypotheses):
+            return
+        hypothesis = transcript.hypotheses[0]
+        if hypothesis.text != self._shown:
+            self._shown = hypothesis.text
+            start_ms, end_ms = spoken.start * FRAME_MS, (spoken.start + spoken.fed) * FRAME_MS
+            placed = self._placed(hypothesis, start_ms)
+            self._sink(Partial(self._channel, spoken.segment, start_ms, end_ms, placed))
+
+    def _read(self, start: int, end: int) -> NDArray[np.int16]:
+        """Samples [start, end) of the stream."""
+        offset = self._first * FRAME
+        return self._audio[start - offset : end - offset]
+
     def _offer_partial(self) -> None:
+        """Asks the second pass for the words so far, now and then."""
         interval = self._settings.partial_interval_ms // FRAME_MS
         endpointer = self._endpointer
         if not (self._options.interim_results and interval) or endpointer.frames - self._partial_at < interval:
@@ -242,23 +384,33 @@ class Decoder:
         self._partial_at = endpointer.frames
         segment, start, end = self._segment, endpointer.start, endpointer.frames
         self._submit(
-            Work.PARTIAL, start, end, done=lambda outcome: self._on_partial(segment, start, end, outcome.transcript)
-        )
-
-    def _submit(self, work: Work, start: int, end: int, done: Callable[[Outcome], None]) -> None:
-        assert self._owner is not None
-        samples = self._audio[(start - self._first) * FRAME : (end - self._first) * FRAME].copy()
-        options = self._options
-        final = work is not Work.PARTIAL
-        job = Job(
-            owner=self._owner,
-            work=work,
-            samples=samples,
-            beam=options.max_alternatives if final else 1,
-            word_times=options.word_times and final,
-            done=done,
+            Work.PARTIAL,
+            start,
+            end,
+            done=lambda outcome: self._on_partial(segment, start, end, outcome.transcript),
             failed=self._on_failed,
         )
+
+    def _submit(
+        self,
+        work: Work,
+        start: int,
+        end: int,
+        done: Callable[[Outcome], None],
+        failed: Callable[[Exception], None],
+        late: Callable[[], None] | None = None,
+        deadline: float = math.inf,
+    ) -> None:
+        """Sends frames [start, end) to the device to be decoded whole."""
+        assert self._owner is not None
+        options, final = self._options, work is not Work.PARTIAL
+        whole = Whole(
+            samples=self._read(start * FRAME, end * FRAME).copy(),
+            by=Passes.FIRST if self._passes is Passes.FIRST else Passes.SECOND,
+            beam=options.max_alternatives if final else 1,
+            word_times=final and options.word_times,
+        )
+        job = Job(self._owner, work, whole, done=done, failed=failed, late=late, deadline=deadline)
         self._worker.submit(job)
 
     def _on_partial(self, segment: int, start: int, end: int, transcript: Transcript) -> None:
@@ -267,35 +419,58 @@ class Decoder:
         hypothesis = transcript.hypotheses[0]
         self._sink(Partial(self._channel, segment, start * FRAME_MS, end * FRAME_MS, hypothesis))
 
-    def _on_final(self, segment: int, outcome: Outcome) -> None:
-        if self._failed():
-            return
-        self._pending[segment].outcome = outcome
-        while (pending := self._pending.get(self._next_final)) and pending.outcome:
-            if pending.outcome.transcript.hypotheses:
-                self._sink(self._final(self._next_final, pending, pending.outcome))
+    def _on_whole(self, segment: int, outcome: Outcome) -> None:
+        if segment in self._pending:  # else it was too late
+            self._pending[segment].whole = outcome
+            self._send_finals()
+
+    def _on_late(self, segment: int) -> None:
+        if segment in self._pending:
+            self._pending[segment].late = True
+            self._send_finals()
+
+    def _send_finals(self) -> None:
+        """Sends the finals that are ready, in order."""
+        while not self._failed() and (pending := self._pending.get(self._next_final)) and self._is_ready(pending):
+            final = self._final(self._next_final, pending)
+            if final.hypotheses:
+                self._sink(final)
             del self._pending[self._next_final]
             self._next_final += 1
             self._sink(Advanced(self._channel, self.final_ms))
         self._close_if_drained()
 
-    def _final(self, segment: int, pending: _Pending, outcome: Outcome) -> Final:
+    def _is_ready(self, pending: _Pending) -> bool:
+        if self._first_pass is None:
+            return pending.whole is not None
+        whole = pending.late or pending.whole is not None
+        return pending.chunked is not None and (whole or self._passes is Passes.FIRST)
+
+    def _final(self, segment: int, pending: _Pending) -> Final:
+        """The utterance's words; no hypotheses if it has none."""
+        utterance, chunked, whole = pending.utterance, pending.chunked, pending.whole
+        outcome = whole or chunked
+        assert outcome is not None
+        decided = decide(self._passes, utterance, _hypotheses(chunked), _hypotheses(whole))
+        start_ms = utterance.start * FRAME_MS
         return Final(
             channel=self._channel,
             segment=segment,
-            start_ms=pending.utterance.start * FRAME_MS,
-            end_ms=pending.utterance.end * FRAME_MS,
-            hypotheses=tuple(self._placed(hypothesis, pending) for hypothesis in outcome.transcript.hypotheses),
-            word_timing=WordTiming.ATTENTION,
+            start_ms=start_ms,
+            end_ms=utterance.end * FRAME_MS,
+            hypotheses=tuple(self._placed(hypothesis, start_ms) for hypothesis in decided.hypotheses),
+            word_timing=decided.timing,
+            source=decided.source,
             total_s=time.monotonic() - pending.since,
             queue_s=outcome.queue_s,
             batch_size=outcome.batch_size,
         )
 
-    def _placed(self, hypothesis: Hypothesis, pending: _Pending) -> Hypothesis:
-        """With words in the stream's time; without, if they were made only for a neighbour in the batch."""
+    def _placed(self, hypothesis: Hypothesis, offset_ms: int) -> Hypothesis:
+        """With words in the stream's time; without, if nobody asked for them."""
         words = hypothesis.words if self._options.word_times else ()
-        return replace(hypothesis, words=tuple(_placed_word(word, pending.utterance) for word in words))
+        moved = (replace(w, start_ms=w.start_ms + offset_ms, end_ms=w.end_ms + offset_ms) for w in words)
+        return replace(hypothesis, words=tuple(moved))
 
     def _on_failed(self, error: Exception) -> None:
         if self.state not in (State.CLOSED, State.FAILED):
@@ -317,17 +492,8 @@ class Decoder:
             self._sink(Finished())
 
 
-def _placed_word(word: Word, utterance: Utterance) -> Word:
-    """The word in the stream's time, without the silence that its place in the utterance begins or ends with."""
-    first = word.start_ms // FRAME_MS
-    inside = utterance.speech[first : -(-word.end_ms // FRAME_MS)]
-    speech = [frame for frame, is_speech in enumerate(inside) if is_speech]
-    start_ms, end_ms = word.start_ms, word.end_ms
-    if speech:
-        start_ms = max(start_ms, (first + speech[0]) * FRAME_MS)
-        end_ms = min(end_ms, (first + speech[-1] + 1) * FRAME_MS)
-    offset_ms = utterance.start * FRAME_MS
-    return replace(word, start_ms=start_ms + offset_ms, end_ms=end_ms + offset_ms)
+def _hypotheses(outcome: Outcome | None) -> tuple[Hypothesis, ...] | None:
+    return None if outcome is None else outcome.transcript.hypotheses
 
 
 def _nobody(_: Event) -> None:

@@ -72,15 +72,25 @@ class EndpointRules:
             raise InvalidOption("endpoint_rules.longest_utterance", f"{self.longest_utterance_ms} ms", "2 s to 30 s")
 
 
+class Passes(enum.Enum):
+    """What decodes: the streaming network as the audio comes (FIRST), the attention decoder over whole utterances
+    (SECOND), or interim results from the one and finals from the other (BOTH)."""
+
+    FIRST = "first"
+    SECOND = "second"
+    BOTH = "both"
+
+
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """What a request wants of its decoder."""
+    """What a request wants of its decoder. passes: None leaves it to the recognizer's config."""
 
     interim_results: bool = False
     single_utterance: bool = False
     max_alternatives: int = 1
     word_times: bool = True
     rules: EndpointRules = field(default_factory=EndpointRules)
+    passes: Passes | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_alternatives <= MOST_ALTERNATIVES:
@@ -88,10 +98,20 @@ class StreamOptions:
 
 
 class WordTiming(enum.Enum):
-    """How word times were made."""
+    """How word times were made. MIXED: the first pass's where both passes have the word, else by attention."""
 
+    CTC = "ctc"
     ATTENTION = "attention"
-    ESTIMATED = "estimated"
+    MIXED = "mixed"
+
+
+class Source(enum.Enum):
+    """Which pass a final's words are from. FIRST_IN_TIME: from the first, because the second could not give them within
+    the budget."""
+
+    FIRST = "first"
+    SECOND = "second"
+    FIRST_IN_TIME = "first_in_time"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +127,13 @@ class Hypothesis:
     text: str
     confidence: float  # 0..1, the model's own mean probability a token
     words: tuple[Word, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """One utterance's n-best, word times in milliseconds from the utterance's start. No hypotheses: no words in it."""
+
+    hypotheses: tuple[Hypothesis, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +178,7 @@ class Final:
     end_ms: int
     hypotheses: tuple[Hypothesis, ...]
     word_timing: WordTiming
+    source: Source
     total_s: float  # from the decision to end the utterance to now, wall clock
     queue_s: float  # of that: waiting for the device
     batch_size: int

@@ -7,6 +7,7 @@ faults of all sources are collected and raised together, each naming the source 
 from __future__ import annotations
 
 import argparse
+import enum
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 
 from decoder.recognizer import RecognizerConfig
-from decoder.types import EndpointRules
+from decoder.types import EndpointRules, Passes
 from server import preflight
 
 if sys.version_info >= (3, 11):
@@ -30,9 +31,12 @@ if TYPE_CHECKING:
 
 PREFIX = "PARLEY_"
 DEFAULT_FILE = Path("parley.toml")
-DEFAULT_MODEL = Path(__file__).resolve().parents[1] / "models" / "moonshine-tiny-en"
+MODELS = Path(__file__).resolve().parents[1] / "models"
+DEFAULT_FIRST_MODEL = MODELS / "en-streaming"
+DEFAULT_SECOND_MODEL = MODELS / "moonshine-tiny-en"
+DEFAULT = "default"  # where a value is from that nobody gave
 MIB = 1 << 20
-_CORE = RecognizerConfig(DEFAULT_MODEL)  # its defaults are ours
+_CORE = RecognizerConfig(DEFAULT_FIRST_MODEL, DEFAULT_SECOND_MODEL)  # its defaults are ours
 _RULES = EndpointRules()
 
 
@@ -57,17 +61,37 @@ class Settings(BaseModel):
     metrics_host: str = Field("127.0.0.1", description="address of the Prometheus metrics")
     metrics_port: MetricsPort = Field(9_090, description="port of the Prometheus metrics; 0: a free one, -1: none")
 
-    model_dir: Path = Field(DEFAULT_MODEL, description="folder of the model, with its model.toml")
+    passes: Passes = Field(
+        _CORE.passes,
+        description="what decodes: first (as the audio comes), second (whole utterances, better words), or both "
+        "(interim results from the first, finals from the second)",
+    )
+    first_model_dir: Path = Field(
+        DEFAULT_FIRST_MODEL, description="folder of the first pass's model, with its model.toml; unused with second"
+    )
+    second_model_dir: Path = Field(
+        DEFAULT_SECOND_MODEL, description="folder of the second pass's model, with its model.toml; unused with first"
+    )
     devices: Listed = Field(_CORE.devices, description="devices to decode on: auto, cpu, or cuda:0, cuda:1, ...")
     decoders: int = Field(_CORE.decoders, description="streams and files decoded at once, a device")
     threads: int = Field(_CORE.threads, description="processor threads of a device; 0: one a core")
-    max_batch: int = Field(_CORE.max_batch, description="utterances decoded in one batch, at most")
+    chunk_ms: int = Field(
+        _CORE.chunk_ms,
+        description="audio in a step of the first pass, ms: 160, 320 or 640; shorter is sooner, longer costs less",
+    )
+    max_chunk_batch: int = Field(_CORE.max_chunk_batch, description="calls in a step of the first pass, at most")
+    final_budget_ms: int = Field(
+        _CORE.final_budget_ms,
+        description="with both passes, longest wait of a live final for the second, ms; then it is the first's; 0: any",
+    )
+    max_batch: int = Field(_CORE.max_batch, description="utterances in a batch of the second pass, at most")
     max_batch_s: float = Field(_CORE.max_batch_s, description="audio in a batch of files, at most, s; padding counts")
     max_live_batch_s: float = Field(
         _CORE.max_live_batch_s, description="audio in a batch of live calls, at most, s; the next final may wait for it"
     )
     partial_interval_ms: int = Field(
-        _CORE.partial_interval_ms, description="least time between interim results of a stream, ms; 0: none are made"
+        _CORE.partial_interval_ms,
+        description="least time between interim results of a stream by the second pass, ms; 0: none by either pass",
     )
 
     vad_aggressiveness: int = Field(_CORE.vad_aggressiveness, description="how readily sound is called noise, 0 to 3")
@@ -112,16 +136,26 @@ class Settings(BaseModel):
     def recognizer(self) -> RecognizerConfig:
         """The decoder's part. Raises ValueError for what only the decoder can judge."""
         return RecognizerConfig(
-            model_dir=self.model_dir,
+            first_model_dir=self.first_model_dir,
+            second_model_dir=self.second_model_dir,
+            passes=self.passes,
             devices=self.devices,
             decoders=self.decoders,
             threads=self.threads,
+            chunk_ms=self.chunk_ms,
+            max_chunk_batch=self.max_chunk_batch,
+            final_budget_ms=self.final_budget_ms,
             max_batch=self.max_batch,
             max_batch_s=self.max_batch_s,
             max_live_batch_s=self.max_live_batch_s,
             partial_interval_ms=self.partial_interval_ms,
             vad_aggressiveness=self.vad_aggressiveness,
         )
+
+    def model_dirs(self) -> dict[Passes, Path]:
+        """The models' folders, by the pass that uses each; of a pass that the node does without, none."""
+        folders = {Passes.FIRST: self.first_model_dir, Passes.SECOND: self.second_model_dir}
+        return {by: folder for by, folder in folders.items() if self.passes in (by, Passes.BOTH)}
 
     def endpoint_rules(self) -> EndpointRules:
         """When an utterance ends, unless a request says otherwise."""
@@ -134,7 +168,7 @@ class Settings(BaseModel):
 
 SECTIONS = {
     "where it listens": "host",
-    "the model and its devices": "model_dir",
+    "the models and their devices": "passes",
     "utterances, unless a request says otherwise": "vad_aggressiveness",
     "limits": "pool_wait_s",
     "who may call": "tls_cert",
@@ -158,7 +192,16 @@ class Sourced:
     source: str
 
 
-def load(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+@dataclass(frozen=True)
+class Loaded:
+    """`sources`: by setting, where its value is from. `explain`: the settings are to be told, not to be run."""
+
+    settings: Settings
+    sources: dict[str, str]
+    explain: bool
+
+
+def load(argv: Sequence[str], environ: Mapping[str, str]) -> Loaded:
     """The settings, or ConfigFaults with every fault there is. `--help` prints and exits."""
     flags, unknown = _parser().parse_known_args(argv)
     faults = [f"{' '.join(unknown)}: no such setting, see --help"] if unknown else []
@@ -177,11 +220,13 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
             given[name] = Sourced(getattr(flags, name), _flag(name))
     settings, problems = _validated({name: one.value for name, one in given.items()})
     # What cannot even be read is not looked at: one mistake should make one fault.
-    problems += [(name, problem) for name, problem in preflight.problems(settings) if name not in dict(problems)]
+    found = preflight.problems(settings, ports=not flags.explain)
+    problems += [(name, problem) for name, problem in found if name not in dict(problems)]
     faults += [f"{given[name].source if name in given else name}: {problem}" for name, problem in problems]
     if faults:
         raise ConfigFaults(faults)
-    return settings
+    sources = {name: given[name].source if name in given else DEFAULT for name in Settings.model_fields}
+    return Loaded(settings, sources, flags.explain)
 
 
 def _validated(values: dict[str, object]) -> tuple[Settings, list[tuple[str, str]]]:
@@ -212,7 +257,7 @@ def _flag(name: str) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="parley serve",
-        usage="parley serve [--config FILE] [--SETTING VALUE]...",
+        usage="parley serve [--explain] [--config FILE] [--SETTING VALUE]...",
         description="Runs a decode node until SIGTERM or SIGINT; a second signal ends it at once.",
         epilog=f"Each setting can also stand in the TOML file under its name with underscores, or in the environment "
         f"in capitals behind {PREFIX}: --pool-wait-s 2, pool_wait_s = 2, {PREFIX}POOL_WAIT_S=2. "
@@ -220,12 +265,17 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--config", metavar="FILE", help=f"the TOML file (default: {DEFAULT_FILE}, if there is one)")
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="load the models, say what such a node would be and what it would take, and end; ports are left alone",
+    )
     titles = {first: title for title, first in SECTIONS.items()}
     group: argparse._ActionsContainer = parser
     for name, setting in Settings.model_fields.items():
         if name in titles:
             group = parser.add_argument_group(titles[name])
-        text = f"{setting.description} (default: {_shown(setting.default)})".replace("%", "%%")
+        text = f"{setting.description} (default: {shown(setting.default)})".replace("%", "%%")
         if isinstance(setting.default, bool):
             group.add_argument(_flag(name), action=argparse.BooleanOptionalAction, default=None, help=text)
         else:
@@ -233,17 +283,20 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _shown(default: object) -> str:
-    match default:
+def shown(value: object) -> str:
+    """A setting's value for people."""
+    match value:
         case None:
             return "none"
         case bool():
-            return "yes" if default else "no"
+            return "yes" if value else "no"
         case tuple():
-            return ",".join(default)
+            return ",".join(value)
         case ByteSize():
-            return default.human_readable().replace(".0", "")
-        case Path():
-            return f"{default.parent.name}/{default.name} beside the program"
+            return value.human_readable().replace(".0", "")
+        case enum.Enum():
+            return str(value.value)
+        case Path() if value.parent == MODELS:
+            return f"{MODELS.name}/{value.name} beside the program"
         case _:
-            return f"{default:g}" if isinstance(default, float) else str(default)
+            return f"{value:g}" if isinstance(value, float) else str(value)

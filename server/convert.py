@@ -14,6 +14,7 @@ from decoder.types import (
     Encoding,
     EndpointRules,
     NoSpeech,
+    Source,
     SpeechBegin,
     SpeechEnd,
     StreamOptions,
@@ -46,7 +47,16 @@ FILE_ENCODINGS = {
     "flac": Encoding.FLAC,
     "mp3": Encoding.MP3,
 }  # by FFmpeg's names
-TIMINGS = {WordTiming.ATTENTION: pb.WORD_TIMING_ATTENTION, WordTiming.ESTIMATED: pb.WORD_TIMING_ESTIMATED}
+TIMINGS = {
+    WordTiming.ATTENTION: pb.WORD_TIMING_ATTENTION,
+    WordTiming.CTC: pb.WORD_TIMING_CTC,
+    WordTiming.MIXED: pb.WORD_TIMING_MIXED,
+}
+SOURCES = {
+    Source.FIRST: pb.FINAL_SOURCE_FIRST_PASS,
+    Source.SECOND: pb.FINAL_SOURCE_SECOND_PASS,
+    Source.FIRST_IN_TIME: pb.FINAL_SOURCE_FIRST_PASS_IN_TIME,
+}
 SPEECH_EVENTS = {
     SpeechBegin: pb.SPEECH_EVENT_TYPE_SPEECH_BEGIN,
     SpeechEnd: pb.SPEECH_EVENT_TYPE_SPEECH_END,
@@ -140,21 +150,24 @@ def final_result(final: Final, request: Request, language: str) -> pb.StreamingR
         language_code=language,
         segment=final.segment,
         word_timing=_timing(final, request),
+        source=SOURCES[final.source],
         latency=pb.FinalLatency(total=from_s(final.total_s), queue=from_s(final.queue_s), batch_size=final.batch_size),
     )
 
 
 def interim_result(partial: Partial, request: Request, language: str) -> pb.StreamingRecognitionResult:
     """A partial on the wire."""
-    hypothesis = partial.hypothesis
+    alternatives = _alternatives([partial.hypothesis], request)
     return pb.StreamingRecognitionResult(
-        alternatives=[pb.SpeechRecognitionAlternative(transcript=hypothesis.text, confidence=hypothesis.confidence)],
+        alternatives=alternatives,
         stability=partial.stability,
         result_start_time=from_ms(partial.start_ms),
         result_end_time=from_ms(partial.end_ms),
         channel_tag=request.channel_tag(partial.channel),
         language_code=language,
         segment=partial.segment,
+        # Only the first pass times the words of an utterance that is still open.
+        word_timing=pb.WORD_TIMING_CTC if alternatives[0].words else pb.WORD_TIMING_UNSPECIFIED,
     )
 
 
@@ -167,6 +180,7 @@ def file_result(final: Final, request: Request, language: str) -> pb.SpeechRecog
         result_end_time=from_ms(final.end_ms),
         language_code=language,
         word_timing=_timing(final, request),
+        source=SOURCES[final.source],
     )
 
 

@@ -18,25 +18,33 @@ if TYPE_CHECKING:
     from server.config import Settings
 
 
-def problems(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Every problem, as a setting's name and what is wrong with it."""
+def problems(settings: Settings, *, ports: bool) -> Iterator[tuple[str, str]]:
+    """Every problem, as a setting's name and what is wrong with it; of the ports only if asked to."""
     yield from _decoder(settings)
     yield from _tls(settings)
     yield from _tokens(settings)
-    yield from _ports(settings)
+    if ports:
+        yield from _ports(settings)
 
 
 def _decoder(settings: Settings) -> Iterator[tuple[str, str]]:
-    try:
-        ModelFolder.read(settings.model_dir)
-    except ModelError as error:
-        yield "model_dir", str(error)
+    for by, folder in settings.model_dirs().items():
+        if fault := _no_model(folder):
+            yield f"{by.value}_model_dir", fault
     try:
         settings.recognizer()
     except ValueError as error:
         for fault in str(error).split("; "):
             name, _, problem = fault.partition(": ")
             yield name, problem
+
+
+def _no_model(folder: Path) -> str | None:
+    try:
+        ModelFolder.read(folder)
+    except ModelError as error:
+        return str(error)
+    return None
 
 
 def _tls(settings: Settings) -> Iterator[tuple[str, str]]:

@@ -11,6 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, star
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from decoder.types import Source
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -19,9 +21,10 @@ if TYPE_CHECKING:
 
     from decoder.recognizer import Recognizer
 
-ROWS = (1, 2, 4, 8, 16, 32, 64)
+ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 INSTANTS_S = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3)
 DELAYS_S = (0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+WORK_S = (0.001, 0.002, 0.005, *DELAYS_S)  # a chunk's work takes milliseconds, a batch of files seconds
 FACTORS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
@@ -59,6 +62,14 @@ class Metrics:
             buckets=DELAYS_S,
             registry=registry,
         )
+        self._finals = Counter(
+            "parley_finals",
+            "Final results, by the pass that gave the words; first_in_time: the second would have been late",
+            ["source"],
+            registry=registry,
+        )
+        for source in Source:
+            self._finals.labels(source.value)  # 0 from the start, so that its rate is known from the first one on
         self.file_factor = Histogram(
             "parley_file_realtime_factor",
             "Processing time of a file over its length, waiting included",
@@ -66,16 +77,20 @@ class Metrics:
             registry=registry,
         )
         self._rows = Histogram(
-            "parley_batch_rows", "Utterances decoded in one batch", ["work"], buckets=ROWS, registry=registry
+            "parley_batch_rows",
+            "Utterances, or chunks of them, in one batch",
+            ["work"],
+            buckets=ROWS,
+            registry=registry,
         )
         self._model_s = Histogram(
-            "parley_batch_seconds", "Model time of one batch", ["work"], buckets=DELAYS_S, registry=registry
+            "parley_batch_seconds", "Model time of one batch", ["work"], buckets=WORK_S, registry=registry
         )
         self._batch_audio = Counter(
             "parley_batch_audio_seconds", "Audio decoded in batches", ["work"], registry=registry
         )
         self._wait_s = Histogram(
-            "parley_queue_wait_seconds", "Waiting for the device", ["work"], buckets=DELAYS_S, registry=registry
+            "parley_queue_wait_seconds", "Waiting for the device", ["work"], buckets=WORK_S, registry=registry
         )
         self._dropped = Counter(
             "parley_dropped", "Work or results nobody waits for any more", ["work", "reason"], registry=registry
@@ -90,6 +105,9 @@ class Metrics:
 
     def audio(self, method: str, encoding: str, seconds: float) -> None:
         self._audio.labels(method, encoding).inc(seconds)
+
+    def final(self, source: Source) -> None:
+        self._finals.labels(source.value).inc()
 
     def batch(self, work: str, rows: int, audio_s: float, wall_s: float) -> None:
         self._rows.labels(work).observe(rows)

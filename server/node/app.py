@@ -134,9 +134,17 @@ class Node:
         self._speech.open(recognizer)
         if not self._calls.draining:
             self._health.set(serving=True)
-        seconds = round(time.monotonic() - began_at, 3)
-        models = [model.name for model in recognizer.models]
-        log.info("serving", **self._where, models=models, decoders=recognizer.pool.snapshot().total, seconds=seconds)
+        log.info(
+            "serving",
+            **self._where,
+            models=[model.name for model in recognizer.models],
+            passes=self._settings.passes.value,
+            devices=recognizer.devices,
+            decoders=recognizer.pool.snapshot().total,
+            decoder_audio_bytes=recognizer.memory.audio_bytes,
+            decoder_cache_bytes=recognizer.memory.cache_bytes,
+            seconds=round(time.monotonic() - began_at, 3),
+        )
 
     def _listen(self, server: aio.Server) -> int:
         settings = self._settings
@@ -162,7 +170,7 @@ def _address(host: str, port: int) -> str:
 
 def most_calls(settings: Settings) -> int:
     """Calls at once, of any kind: gRPC refuses more before it reads their first message."""
-    decoders = settings.decoders * len(resolve_devices(settings.devices))
+    decoders = settings.decoders * len(resolve_devices(settings.devices, settings.passes))
     return 2 * decoders + OTHER_CALLS  # for every call that decodes one may wait
 
 

@@ -6,6 +6,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
+from decoder.types import Source
 from parley.asr.v1 import speech_pb2 as pb
 from server import convert
 
@@ -24,7 +25,12 @@ class Arrivals:
 
     def of(self, time_ms: int) -> float | None:
         """When the audio at `time_ms` came; None if that is forgotten, or it never came."""
-        return next((at for received_ms, at in self._marks if received_ms >= time_ms), None)
+        found: float | None = None
+        for received_ms, at in reversed(self._marks):  # what is asked for is seldom old, and asked for with every chunk
+            if received_ms < time_ms:
+                break
+            found = at
+        return found
 
 
 @dataclass(slots=True)
@@ -32,6 +38,7 @@ class Figures:
     """Monotonic clock, seconds."""
 
     finals: int = 0
+    finals_in_time: int = 0  # of those, from the first pass because the second would have been late
     interims: int = 0
     worst_final_s: float = 0.0
     arrivals: Arrivals = field(default_factory=Arrivals)
@@ -53,10 +60,11 @@ class Figures:
         arrived_at = self.arrivals.of(end_ms)
         return None if arrived_at is None else now - arrived_at
 
-    def final_sent(self, total_s: float) -> None:
+    def final_sent(self, total_s: float, source: Source) -> None:
         """Counts a final result."""
         self.last_final_at = time.monotonic()
         self.finals += 1
+        self.finals_in_time += source is Source.FIRST_IN_TIME
         self.first_result_at = self.first_result_at or self.last_final_at
         self.worst_final_s = max(self.worst_final_s, total_s)
 
@@ -94,4 +102,5 @@ class Figures:
             "speech_to_first_result_s": self.speech_to_first_result_s,
         }
         known = {name: round(value, 3) for name, value in seconds.items() if value is not None}
-        return {"finals": self.finals, "interims": self.interims, **known}
+        in_time = {"finals_in_time": self.finals_in_time} if self.finals_in_time else {}
+        return {"finals": self.finals, **in_time, "interims": self.interims, **known}

@@ -1,7 +1,7 @@
-"""`parley serve`: load the config, build a node, run it until shutdown.
+"""`parley serve`: load the config, build a node, run it until shutdown. With --explain: only tell what it would be.
 
-Exit status: 0 after a signal, 2 for a fault of the configuration, the model or the machine, 1 for a bug. The log, on
-stderr, says "listening" and "serving" with the addresses.
+Exit status: 0 after a signal or when all is told, 2 for a fault of the configuration, the model or the machine, 1 for a
+bug. The log, on stderr, says "listening" and "serving" with the addresses.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ import sys
 from typing import TYPE_CHECKING
 
 from decoder.errors import ModelError
+from decoder.recognizer import Recognizer
 from server import config, logs
 from server.lifecycle import run_until_shutdown
 from server.node.app import Node
+from server.node.explain import explain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,14 +25,28 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a node and returns the exit status."""
     try:
-        settings = config.load(sys.argv[1:] if argv is None else argv, os.environ)
+        loaded = config.load(sys.argv[1:] if argv is None else argv, os.environ)
+        settings = loaded.settings
         logs.set_up(settings.log_format, settings.log_level)
-        asyncio.run(run_until_shutdown(Node(settings)))
+        if loaded.explain:
+            _explain(loaded)
+        else:
+            asyncio.run(run_until_shutdown(Node(settings)))
     except config.ConfigFaults as faults:
         return _refuse(*faults.faults)
     except ModelError as error:
         return _refuse(str(error))
     return 0
+
+
+def _explain(loaded: config.Loaded) -> None:
+    with Recognizer(loaded.settings.recognizer()) as recognizer:
+        try:
+            explain(loaded, recognizer, sys.stdout)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever read has gone, as `head` does. Python would complain once more when it flushes at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _refuse(*faults: str) -> int:

@@ -175,7 +175,8 @@ class Session:
 
     def _count(self, event: Event | None) -> None:
         if isinstance(event, Final):
-            self.figures.final_sent(event.total_s)
+            self.figures.final_sent(event.total_s, event.source)
+            self._metrics.final(event.source)
             self._metrics.final_after_endpoint_s.observe(event.total_s)
             if self._limits.log_words:
                 log.info("final", words=event.hypotheses[0].text, channel=event.channel, end_ms=event.end_ms)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -67,8 +68,7 @@ class Speech(speech_pb2_grpc.SpeechServicer):
             config = await self._config(context)
             await call.name(config.config.request_id)
             request = convert.stream_request(config, self._rules)
-            model = recognizer.find_model(request.model, request.language)
-            language = request.language or model.languages[0]
+            request, language = _placed(recognizer, request)
             patience_s = call.patience_s(self._settings.pool_wait_s)
             async with lend(recognizer.pool, request.decoders, patience_s) as lease:
                 outbox = Outbox()
@@ -95,12 +95,13 @@ class Speech(speech_pb2_grpc.SpeechServicer):
             recognizer = self._loaded()
             await call.name(message.config.request_id)
             request = convert.file_request(message.config)
-            model = recognizer.find_model(request.model, request.language)
-            language = request.language or model.languages[0]
+            request, language = _placed(recognizer, request)
             result, encoding = await self._transcribe(recognizer, message.audio, request, call)
             seconds = time.monotonic() - began_at
             self._account(call, encoding, result.audio_ms)
             call.figures["finals"] = len(result.finals)
+            for final in result.finals:
+                self._metrics.final(final.source)
             if result.audio_ms:
                 self._metrics.file_factor.observe(1000 * seconds / result.audio_ms)
             if self._settings.log_words:
@@ -162,3 +163,10 @@ class Speech(speech_pb2_grpc.SpeechServicer):
         call.figures["audio_s"] = audio_ms / 1000
         call.figures["encoding"] = encoding
         self._metrics.audio(call.method, encoding, audio_ms / 1000)
+
+
+def _placed(recognizer: Recognizer, request: convert.Request) -> tuple[convert.Request, str]:
+    """The request with the passes that decode it, and the language of its results. Raises UnknownModel."""
+    model, passes = recognizer.find_model(request.model, request.language)
+    options = replace(request.options, passes=passes)
+    return replace(request, options=options), request.language or model.languages[0]

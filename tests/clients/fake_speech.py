@@ -182,6 +182,7 @@ class FakeSpeech(speech_pb2_grpc.SpeechServicer):
         self.reading.set()
         self.hanging = threading.Event()  # a recording has come that takes for ever
         self.cursor_lags = False  # cursors are those of the response before
+        self.source: pb.FinalSource.ValueType = pb.FINAL_SOURCE_SECOND_PASS  # of streams' finals
 
     async def StreamingRecognize(  # noqa: N802
         self,
@@ -224,7 +225,7 @@ class FakeSpeech(speech_pb2_grpc.SpeechServicer):
             else:
                 connection.audio += request.audio
                 results = toy.accept(request.audio)
-            finals += len(results)
+            finals += len(self._sourced(results))
             if config.interim_results:
                 results += toy.interims()
             news = self._cursors(toy)
@@ -235,13 +236,18 @@ class FakeSpeech(speech_pb2_grpc.SpeechServicer):
             cursors = news
             if finals and config.single_utterance:
                 break
-        last = toy.finalize()
+        last = self._sourced(toy.finalize())
         if last:
             yield pb.StreamingRecognizeResponse(results=last, cursors=self._cursors(toy))
         summary = pb.StreamSummary(
             audio=_time(toy.processed), finals=finals + len(last), half_close_to_last_final=_duration(12)
         )
         yield pb.StreamingRecognizeResponse(summary=summary)
+
+    def _sourced(self, finals: list[pb.StreamingRecognitionResult]) -> list[pb.StreamingRecognitionResult]:
+        for final in finals:
+            final.source = self.source
+        return finals
 
     def _cursors(self, toy: _Toy) -> pb.Cursors:
         now = _time(toy.processed)
@@ -288,6 +294,7 @@ class FakeSpeech(speech_pb2_grpc.SpeechServicer):
                     result_start_time=_duration(1000 * at),
                     result_end_time=_duration(1000 * (at + len(words))),
                     word_timing=pb.WORD_TIMING_ATTENTION,
+                    source=pb.FINAL_SOURCE_SECOND_PASS,
                 )
             )
             at += len(words)

@@ -248,7 +248,7 @@ def test_transcribe_by_bytes_and_by_path(caller: Caller, server: FakeServer, tmp
             (3.0, 4.0, 1),
         ]
         assert transcript.results[0].words[1].text == "are"
-        assert transcript.results[0].word_timing == "attention"
+        assert (transcript.results[0].word_timing, transcript.results[0].source) == ("attention", "second")
         assert (transcript.audio_s, transcript.processing_s, transcript.request_id) == (4.0, 0.01, "made-by-fake")
     assert server.speech.recognized[0].audio == path.read_bytes()
 

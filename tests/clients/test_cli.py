@@ -204,6 +204,7 @@ def test_json_is_a_line_a_file(letters: list[str], capsys: pytest.CaptureFixture
     first, second = map(json.loads, capsys.readouterr().out.splitlines())
     assert first["file"] == letters[0]
     assert first["text"] == "how are you fine thanks"
+    assert (first["results"][1]["source"], first["results"][1]["word_timing"]) == ("second", "attention")
     assert first["results"][1]["words"][0] == {"text": "fine", "start_s": 3.0, "end_s": 3.9, "confidence": 0.0}
     assert second["audio_s"] == 2.0
 
@@ -273,6 +274,17 @@ def test_final_after_the_end_of_the_audio_is_timed(tmp_path: Path, capsys: pytes
     path.write_bytes(toy_audio(1))
     assert cli.main(["stream", str(path), *RAW]) == 0
     assert "s after the audio's end (by the server's clock 0.01 s)" in capsys.readouterr().err
+
+
+def test_finals_that_the_first_pass_gave_in_time_are_counted(
+    server: FakeServer, call: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.speech.source = pb.FINAL_SOURCE_FIRST_PASS_IN_TIME
+    assert cli.main(["stream", str(call), *RAW, "--no-pace"]) == 0
+    assert "2 finals, 2 of them by the first pass because the second was late" in capsys.readouterr().err
+    server.speech.source = pb.FINAL_SOURCE_SECOND_PASS
+    assert cli.main(["stream", str(call), *RAW, "--no-pace"]) == 0
+    assert "first pass" not in capsys.readouterr().err
 
 
 def test_break_in_a_stream_is_counted(server: FakeServer, call: Path, capsys: pytest.CaptureFixture[str]) -> None:

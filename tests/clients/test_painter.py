@@ -31,7 +31,7 @@ def size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def result(text: str, *, is_final: bool = False, channel: int = 0) -> Result:
-    return Result(text, is_final, 0.0, 1.0, channel, 0, 0.0, 0.0, (), (), "", "", None)
+    return Result(text, is_final, 0.0, 1.0, channel, 0, 0.0, 0.0, (), (), "", "", "", None)
 
 
 def test_partials_give_way_to_their_final() -> None:
@@ -82,6 +82,18 @@ def test_long_partial_shows_its_newest_words_on_one_line() -> None:
         painter.show(result("語" * 40))  # two columns each
         assert terminal.shows()[0].startswith("…")
         assert len(terminal.shows()) == 2
+
+
+def test_a_partial_that_says_nothing_new_paints_nothing() -> None:
+    terminal = Terminal()
+    with Painter(terminal) as painter:
+        painter.show(result("how"))
+        painted = len(terminal.getvalue())
+        for _ in range(10):
+            painter.show(result("how"))
+        assert len(terminal.getvalue()) == painted
+        painter.show(result("how are"))
+        assert terminal.shows() == ["how are"]
 
 
 def test_elsewhere_only_finals_are_written_each_whole_on_its_line() -> None:

@@ -29,7 +29,7 @@ def source(*words: int, name: str = "toy") -> CallSource:
 
 
 def result(text: str, end_s: float, *, is_final: bool, channel: int = 0) -> Result:
-    return Result(text, is_final, 0.0, end_s, channel, 0, 0.0, 0.0, (), (), "", "", None)
+    return Result(text, is_final, 0.0, end_s, channel, 0, 0.0, 0.0, (), (), "", "", "", None)
 
 
 class Clock:

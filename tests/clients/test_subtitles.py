@@ -19,7 +19,7 @@ TIME = re.compile(r"(\d\d+):(\d\d):(\d\d)[.,](\d\d\d) --> (\d\d+):(\d\d):(\d\d)[
 
 
 def result(text: str, start_s: float, end_s: float, words: Sequence[Word] = (), channel: int = 0) -> Result:
-    return Result(text, True, start_s, end_s, channel, 0, 0.0, 0.9, tuple(words), (), "en", "attention", None)
+    return Result(text, True, start_s, end_s, channel, 0, 0.0, 0.9, tuple(words), (), "en", "attention", "second", None)
 
 
 def said(text: str, start_s: float = 0.0, a_word_s: float = 0.5, channel: int = 0) -> Result:

@@ -8,11 +8,14 @@ import pytest
 from decoder.model_folder import ModelFolder
 from decoder.recognizer import Recognizer, RecognizerConfig
 from decoder.second_pass import SecondPass
+from decoder.types import Passes
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-MODEL = Path(__file__).parent.parent.parent / "models" / "moonshine-tiny-en"
+MODELS = Path(__file__).parent.parent.parent / "models"
+MODEL = MODELS / "moonshine-tiny-en"
+FIRST_MODEL = MODELS / "en-streaming"
 
 
 @pytest.fixture(scope="session")
@@ -26,9 +29,22 @@ def second_pass(model_folder: ModelFolder) -> SecondPass:
     return SecondPass(model_folder)
 
 
-@pytest.fixture(scope="session")
-def recognizer() -> Iterator[Recognizer]:
-    with Recognizer(RecognizerConfig(MODEL, devices=("cpu",), decoders=32)) as recognizer:
+def running(config: RecognizerConfig) -> Iterator[Recognizer]:
+    with Recognizer(config) as recognizer:
         yield recognizer
         load = recognizer.pool.snapshot()
         assert (load.busy, load.waiting) == (0, 0)
+
+
+@pytest.fixture(scope="session")
+def recognizer() -> Iterator[Recognizer]:
+    """The second pass alone."""
+    yield from running(RecognizerConfig(second_model_dir=MODEL, devices=("cpu",), decoders=32))
+
+
+@pytest.fixture(scope="session")
+def both() -> Iterator[Recognizer]:
+    """Both passes. The second has all the time, so that nothing depends on the machine's."""
+    yield from running(
+        RecognizerConfig(FIRST_MODEL, MODEL, Passes.BOTH, devices=("cpu",), decoders=16, final_budget_ms=0)
+    )

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from decoder.device import DeviceWorker, Job, Outcome, Work
-from decoder.second_pass import Transcript
-from decoder.types import Hypothesis, Word
+from decoder.acoustic import Chunk
+from decoder.device import DeviceWorker, Job, Outcome, Whole, Work
+from decoder.errors import DeviceError
+from decoder.types import Hypothesis, Transcript, Word
 from decoder.vad import FRAME, Vad
 
 if TYPE_CHECKING:
@@ -21,6 +22,18 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 WAIT_S = 20.0  # of anything that must come: only a failing test waits so long
+CHUNKS = (Work.CHUNK, Work.CATCH_UP)
+
+
+def whole(job: Job) -> Whole:
+    """What a job that is no chunk is about."""
+    assert isinstance(job.task, Whole)
+    return job.task
+
+
+def chunk(job: Job) -> Chunk:
+    assert isinstance(job.task, Chunk)
+    return job.task
 
 
 def said(text: str, *words: tuple[str, int, int]) -> Transcript:
@@ -57,6 +70,7 @@ class FakeWorker:
         self.lock = threading.RLock()
         self.jobs: list[Job] = []
         self.bound: set[int] = set()
+        self.wiped: list[int] = []  # slots
         self._ids = itertools.count(1)
 
     def bind(self) -> int:
@@ -64,8 +78,10 @@ class FakeWorker:
         self.bound.add(owner)
         return owner
 
-    def unbind(self, owner: int) -> None:
-        self.bound.remove(owner)
+    def unbind(self, owner: int, slot: int) -> None:
+        with self.lock:
+            self.bound.remove(owner)
+            self.wiped.append(slot)
 
     def submit(self, job: Job) -> None:
         self.jobs.append(job)
@@ -84,24 +100,45 @@ class FakeWorker:
             if job.owner in self.bound:
                 job.failed(error)
 
+    def late(self, job: Job) -> None:
+        """The job's deadline passes. Whether it is still answered is the test's to say."""
+        with self.lock:
+            if job.owner in self.bound:
+                assert job.late is not None
+                job.late()
+
     @property
     def worker(self) -> DeviceWorker:
         return cast("DeviceWorker", self)
 
 
 class SteppedModel:
-    """A model whose every call waits for the test. A row is told by its first sample: that number is its text."""
+    """A model of either pass whose every call waits for the test. A row is told by its first sample: that number is
+    its text."""
 
-    def __init__(self) -> None:
+    def __init__(self, step: int = 5_120, like: SteppedModel | None = None) -> None:
+        """like: another model of the same device, whose calls the test sees and answers as if they were this one's."""
+        self.step = step
         self.asked: list[dict[str, Any]] = []  # a batch
-        self._entered: queue.Queue[list[int]] = queue.Queue()
-        self._go: queue.Queue[Exception | list[int] | None] = queue.Queue()
+        self.unsound: set[int] = set()  # rows that have an error in the place of their words
+        self.cleared: list[tuple[int, int]] = []  # (slot, batches asked before)
+        self._entered: queue.Queue[list[int]] = like._entered if like else queue.Queue()
+        self._go: queue.Queue[Exception | list[int] | None] = like._go if like else queue.Queue()
 
     def decode(
         self, batch: Sequence[NDArray[np.int16]], *, beam: int, word_times: bool
-    ) -> Iterator[list[tuple[int, Transcript]]]:
-        rows = [int(samples[0]) for samples in batch]
+    ) -> Iterator[list[tuple[int, Transcript | DeviceError]]]:
         self.asked.append({"beam": beam, "word_times": word_times, "lengths": [len(samples) for samples in batch]})
+        return self._steps([int(samples[0]) for samples in batch])
+
+    def advance(self, chunks: Sequence[Chunk]) -> Iterator[list[tuple[int, Transcript | DeviceError]]]:
+        self.asked.append({"slots": [chunk.slot for chunk in chunks]})
+        return self._steps([int(chunk.samples[0]) for chunk in chunks])
+
+    def clear(self, slot: int) -> None:
+        self.cleared.append((slot, len(self.asked)))
+
+    def _steps(self, rows: list[int]) -> Iterator[list[tuple[int, Transcript | DeviceError]]]:
         left = dict(enumerate(rows))
         while left:
             self._entered.put(rows)
@@ -109,7 +146,10 @@ class SteppedModel:
             if isinstance(order, Exception):
                 raise order
             done = list(left) if order is None else [row for row, label in left.items() if label in order]
-            yield [(row, said(str(left.pop(row)))) for row in done]
+            yield [(row, self._words(left.pop(row))) for row in done]
+
+    def _words(self, label: int) -> Transcript | DeviceError:
+        return DeviceError(f"{label} is not finite") if label in self.unsound else said(str(label))
 
     def entered(self) -> list[int]:
         """Waits until the model is called; the rows it is called for."""
@@ -136,10 +176,18 @@ def end_call_on_close(worker: DeviceWorker, model: SteppedModel, patch: pytest.M
 
 
 class EchoModel:
-    """Answers at once."""
+    """Answers at once: an utterance with its first sample, a chunk with its index."""
+
+    step = 5_120
 
     def decode(
         self, batch: Sequence[NDArray[np.int16]], *, beam: int, word_times: bool
     ) -> Iterator[list[tuple[int, Transcript]]]:
         yield []
         yield [(row, said(str(samples[0]))) for row, samples in enumerate(batch)]
+
+    def advance(self, chunks: Sequence[Chunk]) -> Iterator[list[tuple[int, Transcript | DeviceError]]]:
+        yield [(row, said(str(chunk.index))) for row, chunk in enumerate(chunks)]
+
+    def clear(self, slot: int) -> None:
+        pass

@@ -1,13 +1,15 @@
-"""The device's thread: who goes first, who goes together, that every job is answered once. The model is scripted."""
+"""The device's thread: who goes first, who goes together, that every job is answered once. The models are scripted.
+
+What is special about chunks stands in test_device_chunks.py.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import queue
 import threading
-from dataclasses import dataclass, field
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,112 +17,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decoder.device import BatchLimits, DeviceWorker, Job, Outcome, Work
-from decoder.errors import DeviceError
-from decoder.second_pass import OutOfMemory
-from tests.decoder.fakes import WAIT_S, EchoModel, SteppedModel, end_call_on_close
+from decoder.device import BatchLimits, DeviceWorker, Job, Whole, Work
+from decoder.errors import DeviceError, OutOfMemory
+from decoder.types import Passes
+from tests.decoder.bench import RATE, Bench, Noted, running
+from tests.decoder.fakes import CHUNKS, WAIT_S, EchoModel, end_call_on_close
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
-RATE = 16_000
 FINAL, FILE, PARTIAL = Work.FINAL, Work.FILE, Work.PARTIAL
-
-
-@dataclass
-class Noted:
-    """An observer that keeps what it is told."""
-
-    batches: list[tuple[str, int, float]] = field(default_factory=list)
-    waits: list[str] = field(default_factory=list)
-    drops: queue.Queue[tuple[str, str]] = field(default_factory=queue.Queue)
-
-    def batch(self, work: str, rows: int, audio_s: float, wall_s: float) -> None:
-        assert wall_s > 0
-        self.batches.append((work, rows, audio_s))
-
-    def waited(self, work: str, wait_s: float) -> None:
-        assert wait_s >= 0
-        self.waits.append(work)
-
-    def dropped(self, work: str, reason: str) -> None:
-        self.drops.put((work, reason))
-
-
-class Bench:
-    """A worker with a scripted model, and the answers its jobs got: (label, text or error)."""
-
-    def __init__(self, limits: BatchLimits) -> None:
-        self.model = SteppedModel()
-        self.noted = Noted()
-        self.worker = DeviceWorker("bench", self.model, RATE, limits, self.noted)
-        self.owner = self.worker.bind()
-        self.answers: queue.Queue[tuple[int, str | Exception]] = queue.Queue()
-        self.outcomes: dict[int, Outcome] = {}
-
-    def submit(
-        self,
-        label: int,
-        work: Work = FINAL,
-        seconds: float = 1.0,
-        *,
-        owner: int | None = None,
-        beam: int = 1,
-        word_times: bool = False,
-        then: Callable[[], None] = lambda: None,
-    ) -> None:
-        samples = np.zeros(int(seconds * RATE), np.int16)
-        samples[0] = label
-
-        def done(outcome: Outcome) -> None:
-            assert threading.current_thread().name == "device-bench"
-            then()
-            self.outcomes[label] = outcome
-            self.answers.put((label, outcome.transcript.hypotheses[0].text))
-
-        self.worker.submit(
-            Job(
-                owner=self.owner if owner is None else owner,
-                work=work,
-                samples=samples,
-                beam=beam,
-                word_times=word_times,
-                done=done,
-                failed=lambda error: self.answers.put((label, error)),
-            )
-        )
-
-    def hold(self, label: int = 99, work: Work = FINAL) -> None:
-        """Gets the model busy, so that what comes next waits."""
-        self.submit(label, work, owner=self.worker.bind())
-        assert self.model.entered() == [label]
-
-    def release(self, label: int = 99) -> None:
-        self.model.go()
-        assert self.answer() == (label, str(label))
-
-    def answer(self) -> tuple[int, str | Exception]:
-        return self.answers.get(timeout=WAIT_S)
-
-    def answered(self, *labels: int) -> None:
-        """The next answers are these jobs', in any order, each with its own text."""
-        assert sorted(self.answer() for _ in labels) == [(label, str(label)) for label in sorted(labels)]
-
-    def next_batch(self, *labels: int) -> None:
-        """The next call of the model is for these rows; it finishes all of them."""
-        assert self.model.entered() == list(labels)
-        self.model.go()
-        self.answered(*labels)
-
-
-@contextlib.contextmanager
-def running(jobs: int = 8, file_s: float = 100.0, live_s: float = 100.0) -> Iterator[Bench]:
-    bench = Bench(BatchLimits(jobs, file_s, live_s))
-    try:
-        yield bench
-    finally:
-        bench.model.go()  # a test that failed may have left it waiting
-        bench.worker.close()
+FIRST, SECOND = Passes.FIRST, Passes.SECOND
+NONE = dict.fromkeys(("chunk", "final", "catch_up", "file", "partial"), 0)  # that wait
 
 
 @pytest.fixture
@@ -136,12 +44,12 @@ def test_finals_before_files_before_partials(bench: Bench) -> None:
     bench.hold()
     for label, work in enumerate((PARTIAL, FILE, FINAL)):
         bench.submit(label, work, owner=bench.worker.bind())
-    assert bench.worker.waiting() == {"final": 1, "file": 1, "partial": 1}
+    assert bench.worker.waiting() == NONE | {"final": 1, "file": 1, "partial": 1}
     bench.release()
     bench.next_batch(2)
     bench.next_batch(1)
     bench.next_batch(0)
-    assert bench.worker.waiting() == {"final": 0, "file": 0, "partial": 0}
+    assert bench.worker.waiting() == NONE
 
 
 def test_a_higher_right_goes_between_two_calls_of_the_model(bench: Bench) -> None:
@@ -249,31 +157,54 @@ def test_only_equal_beams_go_together(bench: Bench) -> None:
     assert [(asked["beam"], asked["word_times"]) for asked in bench.model.asked[1:]] == [(1, False), (5, True)]
 
 
+@pytest.mark.parametrize("work", [FINAL, FILE, PARTIAL])
+def test_utterances_of_different_passes_never_go_together(bench: Bench, work: Work) -> None:
+    bench.hold()
+    for label, by in enumerate((FIRST, SECOND, FIRST, SECOND)):
+        bench.submit(label, work, owner=bench.worker.bind(), by=by)
+    bench.release()
+    bench.next_batch(0, 2)
+    bench.next_batch(1, 3)
+    assert len(bench.first.asked) == 1
+    assert len(bench.model.asked) == 2  # one to hold it
+
+
 @given(
-    st.lists(st.tuples(st.sampled_from(Work), st.integers(1, 40), st.sampled_from([1, 3])), max_size=12),
+    st.lists(
+        st.tuples(st.sampled_from(Work), st.integers(1, 40), st.sampled_from([1, 3]), st.sampled_from([FIRST, SECOND])),
+        max_size=12,
+    ),
+    st.integers(1, 5),
     st.integers(1, 5),
     st.integers(1, 60),
 )
 def test_every_job_is_decoded_once_in_a_batch_of_its_like(
-    jobs: list[tuple[Work, int, int]], max_batch: int, max_s: int
+    jobs: list[tuple[Work, int, int, Passes]], max_chunks: int, max_batch: int, max_s: int
 ) -> None:
-    with running(max_batch, max_s / 10, max_s / 10) as bench:
+    with running(max_chunks, max_batch, max_s / 10, max_s / 10) as bench:
         bench.hold()
-        for label, (work, tenths, beam) in enumerate(jobs):
-            bench.submit(label, work, tenths / 10, owner=bench.worker.bind(), beam=beam)
+        for label, (work, tenths, beam, by) in enumerate(jobs):
+            bench.submit(label, work, tenths / 10, owner=bench.worker.bind(), slot=label, by=by, beam=beam)
         bench.release()
         left = dict(enumerate(jobs))
         while left:
             batch = bench.model.entered()
-            assert 1 <= len(batch) <= max_batch
-            best = min(work for work, _, _ in left.values())
-            oldest = min(label for label, (work, _, _) in left.items() if work is best)
-            assert oldest in batch
+            best = min(work for work, *_ in left.values())
+            waiting = [label for label, (work, *_) in left.items() if work is best]
             rows = [left.pop(label) for label in batch]
-            assert {(work, beam) for work, _, beam in rows} == {(best, jobs[oldest][2])}
-            lengths = [tenths for _, tenths, _ in rows]
-            assert lengths == sorted(lengths)
-            assert len(batch) == 1 or lengths[-1] * len(batch) <= max_s
+            if best in CHUNKS:
+                assert batch == waiting[:max_chunks]
+                assert bench.first.asked[-1] == {"slots": batch}
+            else:
+                oldest = jobs[min(waiting)]
+                assert min(waiting) in batch
+                assert 1 <= len(batch) <= max_batch
+                assert {(work, beam, by) for work, _, beam, by in rows} == {(best, *oldest[2:])}
+                lengths = [tenths for _, tenths, _, _ in rows]
+                assert lengths == sorted(lengths)
+                assert len(batch) == 1 or lengths[-1] * len(batch) <= max_s
+                model = bench.first if oldest[3] is FIRST else bench.model
+                assert model.asked[-1]["lengths"] == [tenths * RATE // 10 for tenths in lengths]
             bench.model.go()
             bench.answered(*batch)
 
@@ -371,7 +302,7 @@ def test_one_that_cannot_even_be_told_harms_nobody_else(bench: Bench, caplog: py
         raise ValueError("cannot be told")
 
     bench.hold()
-    bench.worker.submit(Job(bench.owner, FINAL, np.ones(RATE, np.int16), 1, False, done=bad, failed=worse))
+    bench.worker.submit(Job(bench.owner, FINAL, Whole(np.ones(RATE, np.int16), SECOND), done=bad, failed=worse))
     bench.submit(2)
     bench.release()
     bench.model.entered()
@@ -443,7 +374,7 @@ def test_a_thread_that_breaks_leaves_nobody_waiting(
 
 def test_ids_are_never_given_twice(bench: Bench) -> None:
     first = bench.worker.bind()
-    bench.worker.unbind(first)
+    bench.worker.unbind(first, 0)
     assert bench.worker.bind() > first
 
 
@@ -455,7 +386,7 @@ def test_nothing_reaches_an_id_that_was_unbound(bench: Bench, fails: bool) -> No
     bench.submit(2)
     bench.release()
     assert bench.model.entered() == [1, 2]
-    bench.worker.unbind(leaver)
+    bench.worker.unbind(leaver, 0)
     if fails:
         bench.model.fail(RuntimeError())
         assert bench.answer()[0] == 2
@@ -473,8 +404,8 @@ def test_an_unbound_id_s_waiting_work_is_forgotten(bench: Bench) -> None:
     for label, work in enumerate(Work):
         bench.submit(label, work, owner=leaver)
     bench.submit(9)
-    bench.worker.unbind(leaver)
-    assert bench.worker.waiting() == {"final": 1, "file": 0, "partial": 0}
+    bench.worker.unbind(leaver, 0)
+    assert bench.worker.waiting() == NONE | {"final": 1}
     bench.release()
     bench.next_batch(9)
     assert bench.noted.drops.empty()
@@ -493,6 +424,116 @@ def test_callbacks_run_under_the_lock(bench: Bench) -> None:
     assert free.get() is False
 
 
+# Deadlines.
+
+
+class Clock:
+    """The device's clock, which the test can put forward."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("decoder.device.time", clock)
+    return clock
+
+
+def test_what_waits_at_its_deadline_is_told_so_once_and_forgotten(bench: Bench, clock: Clock) -> None:
+    bench.hold()
+    in_time = clock.monotonic() + 500
+    for label, deadline in enumerate((in_time, in_time - 400, in_time, in_time - 400)):
+        bench.submit(label, deadline=deadline)
+    clock.ahead_s = 200
+    assert bench.worker.waiting() == NONE | {"final": 4}
+    bench.release()
+    assert [bench.answer() for _ in range(2)] == [(1, "late"), (3, "late")]
+    bench.next_batch(0, 2)
+    assert [bench.noted.drops.get_nowait() for _ in range(2)] == [("final", "late")] * 2
+    assert bench.noted.drops.empty()
+    assert bench.answers.empty()
+
+
+def test_what_runs_at_its_deadline_is_told_so_once_and_has_its_result(bench: Bench, clock: Clock) -> None:
+    bench.hold()
+    for label in (1, 2):
+        bench.submit(label, deadline=clock.monotonic() + 100 * label)
+    bench.release()
+    assert bench.model.entered() == [1, 2]
+    clock.ahead_s = 150
+    for _ in range(3):
+        bench.model.go([])
+        assert bench.model.entered() == [1, 2]
+    assert bench.answer() == (1, "late")
+    assert bench.answers.empty()
+    bench.model.go()
+    bench.answered(1, 2)
+    assert bench.noted.drops.get_nowait() == ("final", "late")
+    assert bench.noted.drops.empty()
+
+
+def test_what_stands_aside_at_its_deadline_is_told_so(bench: Bench, clock: Clock) -> None:
+    bench.submit(1, deadline=clock.monotonic() + 100)
+    assert bench.model.entered() == [1]
+    bench.chunks(2, 3)
+    bench.model.go([])
+    assert bench.model.entered() == [2, 3]
+    bench.model.fail(OutOfMemory("2 GB"))
+    assert bench.model.entered() == [2]
+    clock.ahead_s = 150
+    bench.model.go()
+    bench.answered(2)
+    assert bench.answer() == (1, "late")
+    bench.next_batch(3)
+    bench.next_batch(1)
+
+
+def test_a_result_in_time_is_not_late(bench: Bench, clock: Clock) -> None:
+    bench.submit(1, deadline=clock.monotonic() + 100)
+    assert bench.model.entered() == [1]
+    clock.ahead_s = 150
+    bench.model.go()
+    bench.answered(1)
+    bench.submit(2)
+    bench.next_batch(2)
+    assert bench.noted.drops.empty()
+
+
+def test_nobody_is_told_late_who_was_unbound(bench: Bench, clock: Clock) -> None:
+    leaver = bench.worker.bind()
+    bench.submit(1, deadline=clock.monotonic() + 100, owner=leaver)
+    assert bench.model.entered() == [1]
+    bench.worker.unbind(leaver, 0)
+    clock.ahead_s = 150
+    bench.model.go([])
+    assert bench.model.entered() == [1]
+    bench.model.go()
+    bench.submit(2)
+    bench.next_batch(2)
+    assert bench.answers.empty()
+
+
+def test_one_that_cannot_be_told_late_fails_alone(bench: Bench, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
+    fault = ValueError("a stream's own")
+
+    def bad() -> None:
+        raise fault
+
+    bench.hold()
+    bench.submit(1, deadline=clock.monotonic() + 100, late=bad)
+    bench.submit(2)
+    clock.ahead_s = 150
+    bench.release()
+    assert bench.answer() == (1, fault)
+    bench.next_batch(2)
+    assert [record.exc_info and record.exc_info[1] for record in caplog.records] == [fault]
+
+
 # The end.
 
 
@@ -503,7 +544,7 @@ def test_close_fails_what_is_left_and_what_still_comes(bench: Bench, monkeypatch
     bench.submit(2, FINAL)
     bench.model.go([])
     assert bench.model.entered() == [2]
-    bench.worker.unbind(gone)
+    bench.worker.unbind(gone, 0)
     for label, work in ((3, FINAL), (4, FILE), (5, PARTIAL)):
         bench.submit(label, work, owner=bench.worker.bind())
     end_call_on_close(bench.worker, bench.model, monkeypatch)
@@ -530,7 +571,7 @@ def test_close_of_an_idle_worker_ends_its_thread(bench: Bench) -> None:
 
 
 def test_many_threads_get_each_answer_once() -> None:
-    worker = DeviceWorker("busy", EchoModel(), RATE, BatchLimits(4), Noted())
+    worker = DeviceWorker("busy", {SECOND: EchoModel()}, RATE, BatchLimits(jobs=4), Noted())
     answers: queue.Queue[tuple[int, str]] = queue.Queue()
     errors: list[Exception] = []
 
@@ -541,8 +582,8 @@ def test_many_threads_get_each_answer_once() -> None:
             done = functools.partial(
                 lambda label, outcome: answers.put((label, outcome.transcript.hypotheses[0].text)), label
             )
-            samples = np.full(1 + k, label, np.int16)
-            worker.submit(Job(owner, (FINAL, FILE)[k % 2], samples, 1, False, done, failed=errors.append))
+            utterance = Whole(np.full(1 + k, label, np.int16), SECOND)
+            worker.submit(Job(owner, (FINAL, FILE)[k % 2], utterance, done, failed=errors.append))
 
     threads = [threading.Thread(target=client, args=(number,)) for number in range(8)]
     for thread in threads:

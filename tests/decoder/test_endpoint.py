@@ -145,6 +145,22 @@ def test_a_long_utterance_is_cut_at_its_pause_and_goes_on_from_there() -> None:
     ]
 
 
+def test_what_is_settled_goes_with_speech_and_a_little_beyond() -> None:
+    endpointer = Endpointer(EndpointRules(silence_after_speech_ms=800))
+    found = []
+    for at, speech in enumerate(talk(0, 5, 30, 2, 39)):
+        endpointer.accept(speech, 0.0, min(at + 1, ONSET))
+        assert endpointer.open
+        found.append(endpointer.settled)
+    last = 5 + 30 + 2
+    assert found == [
+        *range(1, 5 + AFTER_SPEECH + 1),
+        *[5 + AFTER_SPEECH] * (30 - AFTER_SPEECH),
+        *range(5 + 31, last + AFTER_SPEECH + 1),
+        *[last + AFTER_SPEECH] * (39 - AFTER_SPEECH),
+    ]
+
+
 def test_without_a_pause_the_cuts_are_where_it_is_quietest() -> None:
     endpointer = Endpointer(EndpointRules(longest_utterance_ms=2_000))
     cuts = []
@@ -192,6 +208,7 @@ def test_every_frame_of_speech_is_in_one_utterance(
     endpointer = Endpointer(rule)
     closed: list[Utterance] = []
     start, earliest, cut = 0, 0, False
+    settled = 0
     onset_from = begun = 0  # frames that were found to be speech afterwards
     for at, ((speech, onset), energy) in enumerate(zip(frames, stream[1], strict=True)):
         was_open = endpointer.open
@@ -210,12 +227,17 @@ def test_every_frame_of_speech_is_in_one_utterance(
             assert utterance.start <= utterance.end <= endpointer.frames
             assert utterance.end - utterance.start <= rule.longest_utterance_ms // 20
             assert utterance.speech_end <= utterance.end
+            if step is not Step.CUT:
+                assert utterance.end >= settled
             assert len(utterance.speech) == utterance.end - utterance.start
             for frame, told_speech in enumerate(utterance.speech, start=utterance.start):
                 assert told_speech == (frames[frame][0] or onset_from <= frame < begun)
             closed.append(utterance)
             earliest, cut = utterance.end, step is Step.CUT
             assert endpointer.open == cut
+        if endpointer.open:
+            assert max(settled, endpointer.start) <= endpointer.settled <= endpointer.frames
+            settled = endpointer.settled
         assert endpointer.start >= start  # what was given up does not come back
         start = endpointer.start
     held = [range(each.start, each.end) for each in closed]

@@ -1,4 +1,4 @@
-"""The library's front door: real speech with the embedded model, devices and faults with a scripted one."""
+"""The library's front door: real speech with the embedded models, devices and faults with a scripted one."""
 
 from __future__ import annotations
 
@@ -17,8 +17,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from decoder import recognizer as module
+from decoder.acoustic import CHUNKS_MS
 from decoder.audio import open_file
-from decoder.errors import AudioTooLong, BadAudio, Cancelled, DeviceError, InvalidOption, ModelError, UnknownModel
+from decoder.errors import (
+    AudioTooLong,
+    BadAudio,
+    Cancelled,
+    DeviceError,
+    InvalidOption,
+    ModelError,
+    OutOfMemory,
+    UnknownModel,
+)
 from decoder.model_folder import ModelFolder
 from decoder.recognizer import FileResult, Recognizer, RecognizerConfig, Stream
 from decoder.stream import PENDING_SEGMENTS
@@ -31,26 +41,33 @@ from decoder.types import (
     Final,
     Finished,
     Partial,
+    Passes,
+    Source,
     SpeechBegin,
     SpeechEnd,
     StreamOptions,
+    WordTiming,
 )
 from scripts.scoring import count_errors
-from tests.decoder.conftest import MODEL
-from tests.decoder.fakes import WAIT_S, SteppedModel, end_call_on_close
+from tests.decoder.conftest import FIRST_MODEL, MODEL
+from tests.decoder.fakes import WAIT_S, EchoModel, SteppedModel, end_call_on_close
+from tests.decoder.streams import FirstPassShape
 from tests.speech import RATE, RECORDINGS, pcm_of, words_of
 
 if TYPE_CHECKING:
     import random
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
+    from decoder.acoustic import Chunk
     from decoder.audio import FileAudio
     from decoder.pool import Lease
 
 MONO = AudioFormat(Encoding.LINEAR16, RATE, 1)
 PAUSE = bytes(2 * RATE)  # 1 s
+NONE = dict.fromkeys(("chunk", "final", "catch_up", "file", "partial"), 0)  # that wait
 
 
 class Heard:
@@ -58,10 +75,13 @@ class Heard:
 
     def __init__(self) -> None:
         self.events: list[Event] = []
+        self.partial = threading.Event()
         self._over = threading.Event()
 
     def __call__(self, event: Event) -> None:
         self.events.append(event)
+        if isinstance(event, Partial):
+            self.partial.set()
         if isinstance(event, Finished | Failed):
             self._over.set()
 
@@ -208,14 +228,156 @@ def test_no_audio_has_no_words(recognizer: Recognizer) -> None:
     assert transcribe(recognizer, b"") == FileResult((), 0)
 
 
+# Both passes.
+
+
+ALL_TIMINGS = {
+    Source.FIRST: {WordTiming.CTC},
+    Source.SECOND: set(WordTiming),  # of which words both passes have
+}
+
+
+@pytest.mark.parametrize(
+    ("passes", "source"),
+    [
+        (Passes.FIRST, Source.FIRST),
+        (Passes.SECOND, Source.SECOND),
+        (Passes.BOTH, Source.SECOND),
+        (None, Source.SECOND),  # as the config says: both
+    ],
+)
+def test_passes_of_a_stream(both: Recognizer, passes: Passes | None, source: Source) -> None:
+    audio = pcm_of("austen_2.flac")
+    heard = Heard()
+    with both.pool.lend(timeout=WAIT_S) as lease:
+        live = both.open_stream(lease, MONO, StreamOptions(interim_results=True, passes=passes), heard)
+        run(live.accept(audio[: 4 * RATE]))  # 2 s
+        assert heard.partial.wait(WAIT_S)
+        run(live.accept(audio[4 * RATE :]))
+        run(live.finish())
+        (final,) = heard.finals()
+    assert final.source is source
+    assert final.word_timing in (ALL_TIMINGS[source] if passes is not Passes.SECOND else {WordTiming.ATTENTION})
+    hypothesis = final.hypotheses[0]
+    assert hypothesis.text.split() == [word.text for word in hypothesis.words]
+    ends = [final.start_ms, *(word.end_ms for word in hypothesis.words)]
+    assert all(end <= word.start_ms <= word.end_ms for end, word in zip(ends, hypothesis.words, strict=False))
+    assert ends[-1] <= final.end_ms
+    assert 0 < hypothesis.confidence <= 1
+    if source is Source.SECOND:
+        assert count_errors(words_of("austen_2.flac"), hypothesis.text).rate < 0.2
+    partial = next(event for event in heard.events if isinstance(event, Partial))
+    assert 0 <= partial.start_ms < partial.end_ms <= 2_000
+    # The first pass's partials have words with times, the second's are made in a hurry.
+    assert bool(partial.hypothesis.words) == (passes is not Passes.SECOND)
+
+
+def test_with_both_the_words_are_the_second_pass_s(both: Recognizer) -> None:
+    audio = pcm_of("austen_5.flac")
+    alone = stream(both, audio, options=StreamOptions(passes=Passes.SECOND)).finals()
+    together = stream(both, audio).finals()
+    assert text_of(together) == text_of(alone) != ""
+    assert words_at(together) != words_at(alone)  # but at the first's times, where it has them
+    first = stream(both, audio, options=StreamOptions(passes=Passes.FIRST)).finals()
+    times = {(start, end) for _, _, start, end in words_at(first)}
+    assert any((start, end) in times for _, _, start, end in words_at(together))
+
+
+@pytest.mark.parametrize(
+    ("passes", "source", "timing"),
+    [
+        (Passes.FIRST, Source.FIRST, WordTiming.CTC),
+        (Passes.SECOND, Source.SECOND, WordTiming.ATTENTION),
+        (Passes.BOTH, Source.SECOND, WordTiming.ATTENTION),
+    ],
+)
+def test_a_recording_is_decoded_by_either_pass(
+    both: Recognizer, passes: Passes, source: Source, timing: WordTiming
+) -> None:
+    audio = pcm_of("austen_2.flac") + 2 * PAUSE + pcm_of("austen_5.flac")
+    result = transcribe(both, audio, options=StreamOptions(passes=passes))
+    assert [(final.source, final.word_timing) for final in result.finals] == [(source, timing)] * 2
+    assert [word for _, word, _, _ in words_at(result.finals)] == text_of(result.finals).split()
+    if source is Source.SECOND:
+        words = f"{words_of('austen_2.flac')} {words_of('austen_5.flac')}"
+        assert count_errors(words, text_of(result.finals)).rate < 0.2
+
+
+def test_16_at_once_through_the_first_pass_are_heard_as_one_by_one(both: Recognizer) -> None:
+    options = StreamOptions(passes=Passes.FIRST)
+    audios = [pcm_of("austen_2.flac"), pcm_of("austen_5.flac") + PAUSE + pcm_of("austen_2.flac")[: 2 * RATE]]
+    alone = [words_at(stream(both, audio, options=options).finals()) for audio in audios]
+    assert all(alone)
+
+    def client(number: int) -> list[tuple[int, str, int, int]]:
+        audio = audios[number % 2]
+        cuts = np.random.default_rng(number).integers(0, len(audio), 3 + 20 * number).tolist()
+        return words_at(stream(both, audio, cuts, options=options).finals())
+
+    with ThreadPoolExecutor(16) as clients:
+        together = list(clients.map(client, range(16)))
+    assert together == [alone[number % 2] for number in range(16)]
+
+
+def test_log_probs_that_are_not_finite_fail_their_stream_alone(
+    both: Recognizer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = both._first["cpu"].model
+    forward = model.forward
+    audio, options = pcm_of("austen_2.flac"), StreamOptions(passes=Passes.FIRST)
+    alone = words_at(stream(both, audio, options=options).finals())
+    with both.pool.lend(timeout=WAIT_S, count=2) as lease:
+        sick = lease.decoders[0].slot
+
+        def poisoned(chunks: Sequence[Chunk]) -> Any:
+            log_probs, frames = forward(chunks)
+            log_probs = log_probs.clone()
+            for row, chunk in enumerate(chunks):
+                if chunk.slot == sick and chunk.index == 3:
+                    log_probs[row, 1, 5] = float("nan")
+            return log_probs, frames
+
+        monkeypatch.setattr(model, "forward", poisoned)
+        heard = [Heard(), Heard()]
+        for decoder, sink in zip(lease.decoders, heard, strict=True):
+            decoder.open(0, options, both._settings, sink)
+        for decoder in lease.decoders:
+            decoder.accept(np.frombuffer(audio, "<i2"))
+            decoder.finish()
+        bad, good = (sink.wait() for sink in heard)
+    assert isinstance(bad[-1], Failed)
+    assert isinstance(bad[-1].error, DeviceError)
+    assert words_at([event for event in good if isinstance(event, Final)]) == alone
+
+
+def test_memory_of_a_decoder(both: Recognizer, recognizer: Recognizer) -> None:
+    with both.pool.lend(timeout=WAIT_S) as lease:
+        (decoder,) = lease.decoders
+        assert both.memory.audio_bytes == decoder._audio.nbytes
+    network = both._first["cpu"].model._network  # type: ignore[attr-defined]
+    caches = (network.encoder_cache, network.head_cache, network.past)
+    assert both.memory.cache_bytes * 16 == sum(cache.numel() * cache.element_size() for cache in caches)
+    assert recognizer.memory == replace(both.memory, cache_bytes=0)
+
+
 # Models.
+
+
+def test_models_of_both_passes(both: Recognizer) -> None:
+    second, first = both.models  # finals are the words of what comes first
+    assert (second.name, first.name) == ("moonshine-tiny-en", "en-streaming")
+    assert both.find_model("", "en-GB") == (second, Passes.BOTH)
+    assert both.find_model("moonshine-tiny-en", "") == (second, Passes.SECOND)
+    assert both.find_model("en-streaming", "en") == (first, Passes.FIRST)
+    with pytest.raises(UnknownModel, match="model: got 'parrot', this node has "):
+        both.find_model("parrot", "")
 
 
 def test_models(recognizer: Recognizer) -> None:
     (info,) = recognizer.models
     assert info.name == "moonshine-tiny-en"
     for name, language in (("", ""), ("moonshine-tiny-en", ""), ("", "en"), ("", "EN-gb"), ("moonshine-tiny-en", "en")):
-        assert recognizer.find_model(name, language) is info
+        assert recognizer.find_model(name, language) == (info, Passes.SECOND)
 
 
 def test_unknown_models(recognizer: Recognizer) -> None:
@@ -233,10 +395,13 @@ def test_unknown_models(recognizer: Recognizer) -> None:
 def test_every_fault_of_a_config_is_named() -> None:
     with pytest.raises(ValueError, match="decoders") as caught:
         RecognizerConfig(
-            MODEL,
+            first_model_dir=FIRST_MODEL,
             devices=("auto", "tpu", "cuda:", "cpu", "cpu"),
             decoders=0,
             threads=-1,
+            chunk_ms=200,
+            max_chunk_batch=0,
+            final_budget_ms=60_001,
             partial_interval_ms=50,
             vad_aggressiveness=4,
             max_batch=0,
@@ -245,9 +410,13 @@ def test_every_fault_of_a_config_is_named() -> None:
     assert str(caught.value).split("; ") == [
         "decoders: got 0, need 1 to 100000",
         "threads: got -1, need 0 to 1024",
+        "max_chunk_batch: got 0, need 1 to 100000",
+        "final_budget_ms: got 60001, need 0 to 60000",
         "vad_aggressiveness: got 4, need 0 to 3",
         "max_batch: got 0, need 1 to 1024",
         "max_batch_s: got nan, need 1 to 36000",
+        "chunk_ms: got 200, need one of 160, 320, 640",
+        "second_model_dir: not set, but passes = second needs it",
         "partial_interval_ms: got 50, need 0 (none) or 100 to 10000",
         "devices: got ['auto', 'tpu', 'cuda:', 'cpu', 'cpu'], need one or more, each once",
         'devices: "auto" stands alone',
@@ -256,24 +425,56 @@ def test_every_fault_of_a_config_is_named() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("passes", "missing"),
+    [
+        (Passes.FIRST, {"first_model_dir"}),
+        (Passes.SECOND, {"second_model_dir"}),
+        (Passes.BOTH, {"first_model_dir", "second_model_dir"}),
+    ],
+)
+def test_each_pass_needs_its_model(passes: Passes, missing: set[str]) -> None:
+    with pytest.raises(ValueError, match=f"not set, but passes = {passes.value} needs it") as caught:
+        RecognizerConfig(passes=passes)
+    assert {fault.split(":")[0] for fault in str(caught.value).split("; ")} == missing
+    RecognizerConfig(
+        first_model_dir=FIRST_MODEL if "first_model_dir" in missing else None,
+        second_model_dir=MODEL if "second_model_dir" in missing else None,
+        passes=passes,
+    )
+
+
 @pytest.mark.parametrize("devices", [(), ("cpu", "cpu")])
 def test_devices_are_one_or_more(devices: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match=r"^devices: got .*, need one or more, each once$"):
-        RecognizerConfig(MODEL, devices=devices)
+        RecognizerConfig(second_model_dir=MODEL, devices=devices)
 
 
 def test_auto_stands_alone() -> None:
-    RecognizerConfig(MODEL, devices=("auto",))
+    RecognizerConfig(second_model_dir=MODEL, devices=("auto",))
     with pytest.raises(ValueError, match=r'^devices: "auto" stands alone$'):
-        RecognizerConfig(MODEL, devices=("auto", "cpu"))
+        RecognizerConfig(second_model_dir=MODEL, devices=("auto", "cpu"))
+
+
+@pytest.mark.parametrize("chunk_ms", CHUNKS_MS)
+def test_chunks_of_every_size(chunk_ms: int) -> None:
+    RecognizerConfig(FIRST_MODEL, passes=Passes.FIRST, chunk_ms=chunk_ms, final_budget_ms=60_000, max_chunk_batch=1)
 
 
 @pytest.mark.parametrize("interval", [0, 100, 10_000])
 def test_a_good_config(interval: int) -> None:
-    RecognizerConfig(MODEL, devices=("cpu", "cuda:0", "cuda:12"), partial_interval_ms=interval, max_batch_s=1)
+    RecognizerConfig(
+        second_model_dir=MODEL, devices=("cpu", "cuda:0", "cuda:12"), partial_interval_ms=interval, max_batch_s=1
+    )
 
 
 # With a scripted model.
+
+
+class EchoFirst(EchoModel):
+    """A first pass that answers at once."""
+
+    model = FirstPassShape()
 
 
 class Scripted:
@@ -282,8 +483,14 @@ class Scripted:
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.model = SteppedModel()
         self.built: list[tuple[str, int]] = []
+        self.built_first: list[tuple[str, str, int, int]] = []
         self.made: list[Recognizer] = []
         patch.setattr(module, "SecondPass", self._build)
+        patch.setattr(module, "_first_pass", self._build_first)
+
+    def _build_first(self, folder: ModelFolder, device: str, threads: int, config: RecognizerConfig) -> EchoFirst:
+        self.built_first.append((folder.info.name, device, threads, config.decoders))
+        return EchoFirst()
 
     def _build(self, folder: ModelFolder, device: str, threads: int) -> SteppedModel:
         if device == "cuda:9":
@@ -292,7 +499,9 @@ class Scripted:
         return self.model
 
     def start(self, **options: Any) -> Recognizer:
-        self.made.append(Recognizer(RecognizerConfig(MODEL, **{"devices": ("cpu",), "decoders": 2, **options})))
+        self.made.append(
+            Recognizer(RecognizerConfig(second_model_dir=MODEL, **{"devices": ("cpu",), "decoders": 2, **options}))
+        )
         return self.made[-1]
 
 
@@ -323,14 +532,60 @@ def test_every_device_has_its_decoders(scripted: Scripted) -> None:
     assert sorted((d.device, d.slot) for lease in leases for d in lease.decoders) == [
         (device, slot) for device in ("cpu", "cuda:1") for slot in range(3)
     ]
-    assert recognizer.waiting() == {device: {"final": 0, "file": 0, "partial": 0} for device in ("cpu", "cuda:1")}
+    assert recognizer.waiting() == dict.fromkeys(("cpu", "cuda:1"), NONE)
+
+
+@pytest.mark.parametrize("passes", Passes)
+def test_every_device_has_the_models_that_its_passes_need(scripted: Scripted, passes: Passes) -> None:
+    recognizer = scripted.start(devices=("cpu", "cuda:1"), threads=5, first_model_dir=FIRST_MODEL, passes=passes)
+    devices = ("cpu", "cuda:1")
+    first = [("en-streaming", device, 5, 2) for device in devices]
+    assert scripted.built_first == ([] if passes is Passes.SECOND else first)
+    assert scripted.built == ([] if passes is Passes.FIRST else [(device, 5) for device in devices])
+    names = {Passes.FIRST: ["en-streaming"], Passes.SECOND: ["moonshine-tiny-en"]}
+    assert [model.name for model in recognizer.models] == names.get(passes, ["moonshine-tiny-en", "en-streaming"])
+    assert recognizer.find_model("", "") == (recognizer.models[0], passes)
+
+
+def test_a_stream_through_a_first_pass(scripted: Scripted) -> None:
+    recognizer = scripted.start(first_model_dir=FIRST_MODEL, passes=Passes.FIRST)
+    lease, live, heard = opened(recognizer)
+    run(live.accept(SPEECH))
+    run(live.finish())
+    (final,) = heard.finals()
+    lease.release()
+    assert (final.source, final.word_timing) == (Source.FIRST, WordTiming.CTC)
+    last = -(-(final.end_ms - final.start_ms) // 320) - 1
+    assert final.hypotheses[0].text == str(last)
+
+
+def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "model.toml").write_text((MODEL / "model.toml").read_text())
+    with pytest.raises(ModelError, match="both passes' models are called 'moonshine-tiny-en'"):
+        Recognizer(RecognizerConfig(tmp_path / "first", tmp_path / "second", Passes.BOTH))
+
+
+@pytest.mark.parametrize("fault", [OutOfMemory("2 TB"), MemoryError()])
+def test_too_many_decoders_for_the_memory(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    def build(*_: object) -> None:
+        raise fault
+
+    monkeypatch.setattr(module, "_first_pass", build)
+    before = threading.active_count()
+    with pytest.raises(ModelError, match="no memory for 2 decoders a device"):
+        scripted.start(first_model_dir=FIRST_MODEL, passes=Passes.BOTH)
+    assert threading.active_count() == before
 
 
 @pytest.mark.parametrize(("cards", "devices"), [(0, ("cpu",)), (2, ("cuda:0", "cuda:1"))])
 def test_auto_is_every_card_or_else_the_cpu(
     scripted: Scripted, monkeypatch: pytest.MonkeyPatch, cards: int, devices: tuple[str, ...]
 ) -> None:
-    monkeypatch.setattr(module, "device_count", lambda: cards)
+    monkeypatch.setattr(module, "usable_cards", lambda passes: cards)
     assert scripted.start(devices=("auto",)).devices == devices
 
 
@@ -338,9 +593,10 @@ def test_threads_are_all_that_this_process_may_use(scripted: Scripted, monkeypat
     monkeypatch.setattr("os.sched_getaffinity", lambda pid: {0, 2, 7}, raising=False)
     scripted.start()
     assert scripted.built == [("cpu", 3)]
-    monkeypatch.delattr("os.sched_getaffinity")
+    monkeypatch.delattr("os.sched_getaffinity")  # not every system has it
+    monkeypatch.setattr("os.cpu_count", lambda: 6)
     scripted.start()
-    assert scripted.built[1:] == [("cpu", 0)]
+    assert scripted.built[1:] == [("cpu", 6)]
 
 
 def test_a_device_that_cannot_be_had_stops_the_others(scripted: Scripted) -> None:
@@ -355,7 +611,7 @@ def test_a_model_for_another_rate_is_refused(model_folder: ModelFolder, monkeypa
     other = replace(model_folder, info=replace(model_folder.info, sample_rate=8_000))
     monkeypatch.setattr(ModelFolder, "read", lambda path: other)
     with pytest.raises(ModelError, match="got a model for 8000 Hz, expected 16000 Hz"):
-        Recognizer(RecognizerConfig(MODEL))
+        Recognizer(RecognizerConfig(second_model_dir=MODEL))
 
 
 def test_a_broken_decoder_is_rebuilt_in_its_place(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,8 +12,10 @@ import onnxruntime as ort
 import pytest
 
 from decoder import second_pass as module
-from decoder.errors import ModelError
-from decoder.second_pass import OutOfMemory, SecondPass, Transcript, device_count
+from decoder.errors import ModelError, OutOfMemory
+from decoder.model_folder import ModelFolder
+from decoder.second_pass import DecodingLimits, SecondPass
+from decoder.types import Transcript
 from scripts.scoring import WordErrors, count_errors, normalize
 from tests.speech import RATE, RECORDINGS, pcm_of, words_of
 
@@ -22,8 +24,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from numpy.typing import NDArray
-
-    from decoder.model_folder import ModelFolder
 
 
 def samples_of(recording: str, start_s: float = 0.0, seconds: float = 60.0) -> NDArray[np.int16]:
@@ -201,7 +201,8 @@ def test_the_n_best_are_sorted_and_differ(second_pass: SecondPass, beam: int) ->
 
 
 def test_no_more_tokens_than_anybody_speaks(model_folder: ModelFolder) -> None:
-    slow = SecondPass(replace(model_folder, decoding=replace(model_folder.decoding, tokens_per_second=0.5)))
+    decoding = model_folder.config["decoding"] | {"tokens_per_second": 0.5}
+    slow = SecondPass(replace(model_folder, config=model_folder.config | {"decoding": decoding}))
     samples = samples_of("austen_2.flac")
     steps = list(slow.decode([samples]))
     assert len(steps) == 1 + math.ceil(len(samples) / RATE * 0.5) + 4
@@ -241,7 +242,7 @@ def test_no_words_are_heard_in_noise(second_pass: SecondPass, seconds: float) ->
 
 def test_each_limit_keeps_out_some_noise(model_folder: ModelFolder, second_pass: SecondPass) -> None:
     batch = list(noises(3.0).values())
-    limits = model_folder.decoding
+    limits = DecodingLimits.read(model_folder)
     off = replace(limits, min_log_prob=-math.inf, min_share_on_path=0.0, max_spread=2.0)
 
     def heard(decoding: Any) -> set[int]:
@@ -279,6 +280,65 @@ def test_a_hypothesis_is_refused_alone_behind_a_good_one(
     monkeypatch.setattr(second_pass, "_hypothesis", lambda *args: hypothesis(*args) if kept.pop(0) else None)
     (transcript,) = decode(second_pass, batch, beam=3)
     assert transcript.hypotheses == (whole.hypotheses[0], whole.hypotheses[2])
+
+
+# Limits.
+
+
+DECODING = """\
+[decoding]
+start_token = 1
+end_token = 2
+frame_samples = 384
+shortest_samples = 3200
+tokens_per_second = 6.5
+min_log_prob = -1.5
+min_share_on_path = 0.25
+max_spread = 1
+"""
+
+
+def folder_with(decoding: str, path: Path, model_folder: ModelFolder) -> ModelFolder:
+    """The embedded model's config, but for how it is decoded."""
+    config = model_folder.path / "model.toml"
+    (path / "model.toml").write_text(config.read_text().partition("[decoding]")[0] + decoding)
+    return ModelFolder.read(path)
+
+
+def test_limits(tmp_path: Path, model_folder: ModelFolder) -> None:
+    limits = DecodingLimits.read(folder_with(DECODING, tmp_path, model_folder))
+    assert limits == DecodingLimits(1, 2, 384, 3_200, 6.5, -1.5, 0.25, 1.0)
+    assert type(limits.max_spread) is float  # a whole number will do
+
+
+@pytest.mark.parametrize("line", [line for line in DECODING.splitlines() if "=" in line])
+def test_no_limit_may_be_missing(tmp_path: Path, model_folder: ModelFolder, line: str) -> None:
+    folder = folder_with(DECODING.replace(line + "\n", ""), tmp_path, model_folder)
+    with pytest.raises(ModelError, match=rf"model\.toml: decoding\.{line.split(' ')[0]} is missing$"):
+        SecondPass(folder)
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "problem"),
+    [
+        ("6.5", '"fast"', "decoding.tokens_per_second: got 'fast', expected a value of type float"),
+        ("6.5", "0", "decoding.tokens_per_second: got 0.0, expected more than 0"),
+        ("6.5", "nan", "decoding.tokens_per_second: got nan, expected more than 0"),
+        ("384", "0", "decoding.frame_samples: got 0, expected more than 0"),
+        ("3200", "-3200", "decoding.shortest_samples: got -3200, expected more than 0"),
+        ("= 1\n", "= true\n", "decoding.start_token: got True, expected a value of type int"),
+        ("[decoding]", "decoding = 3\n[other]", "decoding: got 3, expected a value of type dict"),
+        ("[decoding]", "[other]", "decoding is missing"),
+    ],
+)
+def test_bad_limits_are_refused(
+    tmp_path: Path, model_folder: ModelFolder, right: str, wrong: str, problem: str
+) -> None:
+    assert right in DECODING
+    folder = folder_with(DECODING.replace(right, wrong, 1), tmp_path, model_folder)
+    with pytest.raises(ModelError) as caught:
+        SecondPass(folder)
+    assert str(caught.value) == f"{tmp_path / 'model.toml'}: {problem}"
 
 
 # Faults.
@@ -356,17 +416,3 @@ def test_no_memory_is_told_from_other_faults(
         decode(second_pass, [samples_of("austen_2.flac")])
     assert type(caught.value) is expected
     assert str(caught.value) == message
-
-
-def test_device_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    for name in ("nvidia0", "nvidia1", "nvidia11", "nvidiactl", "nvidia-uvm", "sda1"):
-        (tmp_path / name).touch()
-    monkeypatch.setattr(module, "Path", {"/dev": tmp_path}.__getitem__)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CPUExecutionProvider"])
-    assert device_count() == 0
-    monkeypatch.setattr(ort, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
-    assert device_count() == 3
-    for visible, count in (("0", 1), ("2,0", 2), ("", 0), ("-1", 0), ("GPU-8932f937", 1)):
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        assert device_count() == count

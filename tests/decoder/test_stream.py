@@ -1,14 +1,13 @@
-"""A stream's state: frames in, jobs and events out.
+"""A stream's state: frames in, jobs and events out. The device is a fake that answers when the test says so.
 
-The device is a fake that answers when the test says so. A frame is voiced if it is loud, so speech can be noise, of
-which no two samples need be alike.
+Here the second pass is alone; what the first pass adds stands in test_stream_first_pass.py.
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,8 +19,7 @@ from hypothesis import strategies as st
 from decoder.device import BatchLimits, DeviceWorker, Work
 from decoder.endpoint import AFTER_SPEECH, BEFORE_SPEECH, Endpointer
 from decoder.errors import DeviceError
-from decoder.second_pass import Transcript
-from decoder.stream import HELD_FRAMES, PENDING_FINALS, PENDING_SEGMENTS, Decoder, State, StreamSettings
+from decoder.stream import HELD_FRAMES, PENDING_FINALS, PENDING_SEGMENTS, Decoder, State
 from decoder.types import (
     Advanced,
     EndpointRules,
@@ -32,35 +30,28 @@ from decoder.types import (
     Hypothesis,
     NoSpeech,
     Partial,
+    Passes,
+    Source,
     SpeechBegin,
     SpeechEnd,
     StreamOptions,
+    Transcript,
     Word,
     WordTiming,
 )
 from decoder.vad import FRAME, FRAME_MS, Vad
-from tests.decoder.fakes import FakeWorker, SteppedModel, said
+from tests.decoder.fakes import FakeWorker, SteppedModel, said, whole
+from tests.decoder.streams import HANGOVER, INTERIM, RULES, SECOND, Call, Clock, Loudness, frames_of, talk
 from tests.speech import pcm_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from numpy.typing import NDArray
 
     from decoder.device import Job
 
-SECOND = 1000 // FRAME_MS  # frames
-HANGOVER = 3  # frames that the smoothing adds to speech
-RULES = EndpointRules(silence_after_speech_ms=300, longest_utterance_ms=2_000)
 REAL_VAD = webrtcvad.Vad
-
-
-class Loudness:
-    def __init__(self, aggressiveness: int) -> None:
-        pass
-
-    def is_speech(self, frame: bytes, rate: int) -> bool:
-        return bool(np.frombuffer(frame, np.int16).max() > 5_000)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -70,82 +61,11 @@ def loud_is_speech() -> Iterator[None]:
         yield
 
 
-@dataclass
-class Clock:
-    now: float = 1_000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr("decoder.stream.time", clock)
     return clock
-
-
-def talk(*lengths: int, seed: int = 0) -> NDArray[np.int16]:
-    """Noise, no two frames alike: frames of silence, speech, silence, ..."""
-    random = np.random.default_rng(seed)
-    parts = [
-        random.integers(-20_000, 20_001, n * FRAME) if at % 2 else random.integers(-200, 201, n * FRAME)
-        for at, n in enumerate(lengths)
-    ]
-    return np.concatenate(parts).astype(np.int16)
-
-
-class Call:
-    """A decoder lent and opened on a device that the test plays."""
-
-    def __init__(
-        self,
-        options: StreamOptions | None = None,
-        *,
-        recording: bool = False,
-        partial_interval_ms: int = 300,
-        channel: int = 0,
-        decoder: Decoder | None = None,
-        device: FakeWorker | None = None,
-    ) -> None:
-        self.device = device or FakeWorker()
-        self.decoder = decoder or Decoder(self.device.worker, slot=0, vad_aggressiveness=2)
-        self.events: list[Event] = []
-        self.decoder.bind()
-        self.decoder.open(
-            channel,
-            options or StreamOptions(rules=RULES),
-            StreamSettings(partial_interval_ms, recording),
-            self.events.append,
-        )
-
-    def feed(self, samples: NDArray[np.int16], cuts: Sequence[int] = ()) -> None:
-        edges = [0, *sorted(cut % (len(samples) + 1) for cut in cuts), len(samples)]
-        for start, end in itertools.pairwise(edges):
-            self.decoder.accept(samples[start:end])
-
-    def answer(self, *texts: str) -> None:
-        """Answers the finals that wait, first first."""
-        jobs = self.finals()
-        for job, text in zip(jobs, texts, strict=True):
-            self.device.answer(job, said(text))
-            self.device.jobs.remove(job)
-
-    def finals(self) -> list[Job]:
-        return self.device.of(Work.FINAL, Work.FILE)
-
-    def partials(self) -> list[Job]:
-        return self.device.of(Work.PARTIAL)
-
-    def of(self, kind: type[Event]) -> list[Event]:
-        return [event for event in self.events if isinstance(event, kind)]
-
-    @property
-    def state(self) -> State:
-        return self.decoder.state
-
-
-INTERIM = StreamOptions(interim_results=True, rules=RULES)
 
 
 def utterances(samples: NDArray[np.int16], rules: EndpointRules) -> list[tuple[int, int]]:
@@ -162,11 +82,6 @@ def utterances(samples: NDArray[np.int16], rules: EndpointRules) -> list[tuple[i
     if endpointer.open:
         found.append(endpointer.close())
     return [(each.start, each.end) for each in found if each.spoken >= 5]
-
-
-def frames_of(samples: NDArray[np.int16], start: int, end: int) -> NDArray[np.int16]:
-    padded = np.concatenate([samples, np.zeros(-len(samples) % FRAME, np.int16)])
-    return padded[start * FRAME : end * FRAME]
 
 
 # What the device gets.
@@ -188,11 +103,11 @@ def test_the_device_gets_each_utterance_s_samples_whatever_the_pieces(
     jobs = call.finals()
     assert len(jobs) == len(expected)
     for job, (start, end) in zip(jobs, expected, strict=True):
-        np.testing.assert_array_equal(job.samples, frames_of(samples, start, end))
-    whole = Call(StreamOptions(rules=rules))
-    whole.feed(samples)
-    whole.decoder.finish()
-    assert call.events == whole.events
+        np.testing.assert_array_equal(whole(job).samples, frames_of(samples, start, end))
+    at_once = Call(StreamOptions(rules=rules))
+    at_once.feed(samples)
+    at_once.decoder.finish()
+    assert call.events == at_once.events
 
 
 def test_over_minutes_no_sample_slips() -> None:
@@ -208,7 +123,7 @@ def test_over_minutes_no_sample_slips() -> None:
     assert max(end - start for start, end in expected) > SECOND * 17
     assert len(expected) > 10
     for job, (start, end) in zip(call.finals(), expected, strict=True):
-        np.testing.assert_array_equal(job.samples, frames_of(samples, start, end))
+        np.testing.assert_array_equal(whole(job).samples, frames_of(samples, start, end))
 
 
 def test_samples_given_away_are_not_written_again() -> None:
@@ -216,9 +131,9 @@ def test_samples_given_away_are_not_written_again() -> None:
     first = talk(20, 30, 20)
     call.feed(first)
     (job,) = call.finals()
-    before = job.samples.copy()
+    before = whole(job).samples.copy()
     call.feed(talk(HELD_FRAMES * 2, seed=1))
-    np.testing.assert_array_equal(job.samples, before)
+    np.testing.assert_array_equal(whole(job).samples, before)
 
 
 @pytest.mark.parametrize("beam", [1, 4])
@@ -227,9 +142,9 @@ def test_a_final_is_asked_for_as_the_request_wants(beam: int) -> None:
     call.feed(talk(20, 30))
     call.feed(talk(20))
     (final,) = call.finals()
-    assert (final.work, final.beam, final.word_times) == (Work.FINAL, beam, beam == 1)
+    assert (final.work, whole(final).beam, whole(final).word_times) == (Work.FINAL, beam, beam == 1)
     (partial,) = call.partials()
-    assert (partial.beam, partial.word_times) == (1, False)
+    assert (whole(partial).beam, whole(partial).word_times) == (1, False)
 
 
 def test_a_recording_s_utterances_are_file_work() -> None:
@@ -256,10 +171,11 @@ def test_a_burst_is_forgiven(clock: Clock) -> None:
         call.feed(utterance)
     assert [job.work for job in call.finals()] == [Work.FINAL] + [Work.FILE] * 4
     call.device.jobs.clear()
-    for _ in range(5):  # at the pace of speech, though as far ahead as before
+    for _ in range(10):  # at the pace of speech, though as far ahead as before
         clock.now += 1.36
         call.feed(utterance)
-    assert [job.work for job in call.finals()] == [Work.FINAL] * 5
+    # A lead of 6.8 s, halved every 5 s, is 2.2 s after 8.2 s and 1.8 s after 9.5 s.
+    assert [job.work for job in call.finals()] == [Work.FILE] * 6 + [Work.FINAL] * 4
 
 
 # Events.
@@ -285,6 +201,7 @@ def test_events_of_an_utterance(clock: Clock) -> None:
         end_ms=(end + AFTER_SPEECH) * FRAME_MS,
         hypotheses=(replace(best, words=shifted), other),
         word_timing=WordTiming.ATTENTION,
+        source=Source.SECOND,
         total_s=0.25,
         queue_s=0.125,
         batch_size=7,
@@ -307,7 +224,7 @@ def test_a_word_is_where_speech_is(word: tuple[int, int], placed: tuple[int, int
     call = Call()
     call.feed(talk(50, 40, 50))
     call.device.answer(call.finals()[0], said("he", ("he", *word)))
-    (final,) = (event for event in call.events if isinstance(event, Final))
+    (final,) = call.of(Final)
     assert (final.start_ms, final.end_ms) == (700, 700 + 1_160 + 300)
     (found,) = final.hypotheses[0].words
     assert (found.start_ms - final.start_ms, found.end_ms - final.start_ms) == placed
@@ -318,7 +235,6 @@ def test_words_made_for_a_neighbour_in_the_batch_are_dropped() -> None:
     call.feed(talk(50, 40, 50))
     call.device.answer(call.finals()[0], said("he", ("he", 0, 200)))
     (final,) = call.of(Final)
-    assert isinstance(final, Final)
     assert [(each.text, each.words) for each in final.hypotheses] == [("he", ())]
 
 
@@ -341,7 +257,7 @@ def test_too_little_speech_is_no_utterance() -> None:
     call.feed(talk(0, 5))
     call.decoder.finalize()
     call.answer("two")
-    assert [(final.segment, final.start_ms) for final in call.of(Final) if isinstance(final, Final)] == [
+    assert [(final.segment, final.start_ms) for final in call.of(Final)] == [
         (0, (50 - BEFORE_SPEECH) * FRAME_MS),
         (1, 1_880),
     ]
@@ -360,10 +276,10 @@ def test_finals_come_in_order_whatever_the_device_does() -> None:
     first, second, third = call.finals()
     call.device.answer(third, said("three"))
     call.device.answer(second, said(""))
-    assert call.of(Final) == call.of(Advanced) == []
+    assert not call.of(Final) + call.of(Advanced)
     call.device.answer(first, said("one"))
     assert [type(event) for event in call.events[-5:]] == [Final, Advanced, Advanced, Final, Advanced]
-    finals = [final for final in call.events if isinstance(final, Final)]
+    finals = call.of(Final)
     assert [(final.segment, final.hypotheses[0].text) for final in finals] == [(0, "one"), (2, "three")]
     assert finals[0].end_ms <= finals[1].start_ms
 
@@ -375,7 +291,7 @@ def test_a_cut_utterance_goes_on() -> None:
     assert [type(event) for event in call.events] == [SpeechBegin]  # nobody fell silent
     call.decoder.finish()
     call.answer("one", "two")
-    first, second = (final for final in call.events if isinstance(final, Final))
+    first, second = call.of(Final)
     assert first.end_ms == second.start_ms
     assert [type(event) for event in call.events[1:]] == [SpeechEnd, Final, Advanced, Final, Advanced, Finished]
 
@@ -463,7 +379,7 @@ def test_in_any_play_of_speech_and_device_results_keep_their_order(play: list[tu
     assert call.events[-1] == Finished()
     assert call.decoder.final_ms == call.decoder.processed_ms
 
-    finals = [event for event in call.events if isinstance(event, Final)]
+    finals = call.of(Final)
     assert [final.segment for final in finals] == list(range(len(finals)))
     assert all(before.end_ms <= after.start_ms for before, after in itertools.pairwise(finals))
     talking, done = False, -1
@@ -486,9 +402,9 @@ def test_partials_come_at_most_every_interval() -> None:
     call = Call(INTERIM, partial_interval_ms=300)
     samples = talk(20, 60)
     call.feed(samples, range(0, len(samples), 100))
-    starts = {job.samples[:FRAME].tobytes() for job in call.partials()}
+    starts = {whole(job).samples[:FRAME].tobytes() for job in call.partials()}
     assert starts == {samples[5 * FRAME : 6 * FRAME].tobytes()}  # always the whole utterance so far
-    ends = [5 + len(job.samples) // FRAME for job in call.partials()]
+    ends = [5 + len(whole(job).samples) // FRAME for job in call.partials()]
     begun = 25  # five frames make speech
     assert ends == [begun + 15, begun + 30, begun + 45]
     call.device.answer(call.partials()[1], said("so far"))
@@ -500,7 +416,7 @@ def test_partials_come_at_most_every_interval() -> None:
 def test_a_large_piece_brings_one_partial_of_all_of_it() -> None:
     call = Call(INTERIM)
     call.feed(talk(20, 70))
-    assert [len(job.samples) // FRAME for job in call.partials()] == [BEFORE_SPEECH + 70]
+    assert [len(whole(job).samples) // FRAME for job in call.partials()] == [BEFORE_SPEECH + 70]
 
 
 @pytest.mark.parametrize(
@@ -561,9 +477,9 @@ def test_with_an_utterance_the_interval_begins_anew() -> None:
     call = Call(INTERIM)
     samples = talk(20, 40, 18, 19)
     call.feed(samples, range(0, len(samples), FRAME))
-    assert [len(job.samples) // FRAME for job in call.partials()] == [35, 50, 65]
+    assert [len(whole(job).samples) // FRAME for job in call.partials()] == [35, 50, 65]
     call.feed(talk(0, 1))
-    assert [len(job.samples) // FRAME for job in call.partials()] == [35, 50, 65, 20]
+    assert [len(whole(job).samples) // FRAME for job in call.partials()] == [35, 50, 65, 20]
 
 
 def test_with_a_cut_the_interval_begins_anew() -> None:
@@ -574,7 +490,7 @@ def test_with_a_cut_the_interval_begins_anew() -> None:
         Work.FILE,
         Work.PARTIAL,
     ]  # all at once: a recording in a hurry
-    last = call.partials()[-1].samples
+    last = whole(call.partials()[-1]).samples
     np.testing.assert_array_equal(last, samples[: 120 * FRAME][-len(last) :])  # the cut came with frame 105
 
 
@@ -589,9 +505,9 @@ def test_finish_sends_the_frame_begun_and_closes_when_all_is_sent() -> None:
     call.decoder.finish()
     assert call.decoder.processed_ms == 1_020
     (job,) = call.finals()
-    np.testing.assert_array_equal(job.samples, frames_of(samples, 5, 51))
-    assert job.samples[-1] == 0
-    assert job.samples[-FRAME + 122] == samples[-1]
+    np.testing.assert_array_equal(whole(job).samples, frames_of(samples, 5, 51))
+    assert whole(job).samples[-1] == 0
+    assert whole(job).samples[-FRAME + 122] == samples[-1]
     assert call.of(Finished) == []
     call.answer("end")
     assert [type(event) for event in call.events] == [SpeechBegin, SpeechEnd, Final, Advanced, Finished]
@@ -622,7 +538,7 @@ def test_finalize_leaves_a_frame_begun_to_the_next_utterance() -> None:
     call.feed(samples[40 * FRAME + 200 :])
     call.decoder.finish()
     first, second = call.finals()
-    np.testing.assert_array_equal(np.concatenate([first.samples, second.samples]), samples[5 * FRAME :])
+    np.testing.assert_array_equal(np.concatenate([whole(first).samples, whole(second).samples]), samples[5 * FRAME :])
 
 
 # A single utterance.
@@ -752,7 +668,7 @@ def test_after_a_fault_nothing_comes() -> None:
 
 
 def test_a_device_that_stopped_fails_the_stream_that_brings_it_work() -> None:
-    worker = DeviceWorker("stopped", SteppedModel(), 16_000, BatchLimits(), Unobserving())
+    worker = DeviceWorker("stopped", {Passes.SECOND: SteppedModel()}, 16_000, BatchLimits(), Unobserving())
     worker.close()
     call = Call(decoder=Decoder(worker, 0, 2))
     call.feed(talk(20, 60))
@@ -845,14 +761,14 @@ def test_a_reset_decoder_is_as_new(state: State) -> None:
             for job in jobs:
                 device.answer(job, said("words", ("words", 0, 100)))
             events = [replace(e, total_s=0.0) if isinstance(e, Final) else e for e in call.events]
-            plays.append((events, [(job.work, job.beam, job.samples.tobytes()) for job in jobs]))
+            plays.append((events, [(job.work, whole(job).beam, whole(job).samples.tobytes()) for job in jobs]))
         assert len(plays[0][1]) > 5
         assert plays[0] == plays[1]
 
 
 def test_nothing_of_an_old_lending_reaches_the_new_one() -> None:
     model = SteppedModel()
-    worker = DeviceWorker("real", model, 16_000, BatchLimits(), observer := Unobserving())
+    worker = DeviceWorker("real", {Passes.SECOND: model}, 16_000, BatchLimits(), observer := Unobserving())
     decoder = Decoder(worker, 0, 2)
     old = Call(decoder=decoder)
     old.feed(talk(20, 60))

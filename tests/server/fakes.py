@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 from decoder.errors import UnknownModel
 from decoder.model_folder import ModelInfo
 from decoder.pool import DecoderPool
-from decoder.recognizer import FileResult
-from decoder.types import Advanced, Cursors, Final, Finished, Hypothesis, Partial, Word, WordTiming
+from decoder.recognizer import FileResult, Memory
+from decoder.types import Advanced, Cursors, Final, Finished, Hypothesis, Partial, Passes, Source, Word, WordTiming
 
 if TYPE_CHECKING:
     import threading
@@ -26,13 +26,32 @@ WORDS = Hypothesis("one two", 0.5, (Word("one", 0, 400, 0.25), Word("two", 500, 
 
 
 def final(
-    segment: int = 0, channel: int = 0, end_ms: int = 1_000, *, hypotheses: tuple[Hypothesis, ...] = (WORDS,)
+    segment: int = 0,
+    channel: int = 0,
+    end_ms: int = 1_000,
+    *,
+    hypotheses: tuple[Hypothesis, ...] = (WORDS,),
+    word_timing: WordTiming = WordTiming.ATTENTION,
+    source: Source = Source.SECOND,
 ) -> Final:
-    return Final(channel, segment, 0, end_ms, hypotheses, WordTiming.ATTENTION, 0.25, 0.125, 3)
+    return Final(
+        channel=channel,
+        segment=segment,
+        start_ms=0,
+        end_ms=end_ms,
+        hypotheses=hypotheses,
+        word_timing=word_timing,
+        source=source,
+        total_s=0.25,
+        queue_s=0.125,
+        batch_size=3,
+    )
 
 
-def partial(segment: int = 0, channel: int = 0, end_ms: int = 500, text: str = "one") -> Partial:
-    return Partial(channel, segment, 0, end_ms, Hypothesis(text, 0.5), 0.5)
+def partial(
+    segment: int = 0, channel: int = 0, end_ms: int = 500, text: str = "one", words: tuple[Word, ...] = ()
+) -> Partial:
+    return Partial(channel, segment, 0, end_ms, Hypothesis(text, 0.5, words), 0.5)
 
 
 class FakeDecoder:
@@ -99,8 +118,12 @@ class FakeStream:
 
 
 class FakeRecognizer:
+    """Of both passes; its model decodes alone if it is named."""
+
     def __init__(self, decoders: int = 4) -> None:
         self.models = (MODEL,)
+        self.devices: tuple[str, ...] = ("fake",)
+        self.memory = Memory(audio_bytes=1_000, cache_bytes=2_000)
         self.pool = DecoderPool(
             [cast("Any", [FakeDecoder(slot) for slot in range(decoders)])], rebuild=lambda broken: broken
         )
@@ -108,12 +131,12 @@ class FakeRecognizer:
         self.files = FakeFiles()
         self.closed = False
 
-    def find_model(self, name: str, language: str) -> ModelInfo:
+    def find_model(self, name: str, language: str) -> tuple[ModelInfo, Passes]:
         if name not in ("", "fake"):
             raise UnknownModel("model", name, ("fake",))
         if language not in ("", *MODEL.languages):
             raise UnknownModel("language_code", language, MODEL.languages)
-        return MODEL
+        return MODEL, Passes.SECOND if name else Passes.BOTH
 
     def open_stream(
         self, lease: Lease, fmt: AudioFormat, options: StreamOptions, sink: Sink, max_audio_s: float
@@ -125,7 +148,7 @@ class FakeRecognizer:
     def transcribe(
         self, lease: Lease, audio: FileAudio, options: StreamOptions, max_audio_s: float, cancelled: threading.Event
     ) -> FileResult:
-        return self.files.transcribe(cancelled)
+        return self.files.transcribe(options, cancelled)
 
     def waiting(self) -> dict[str, dict[str, int]]:
         return {"fake": {"final": 7}}
@@ -138,9 +161,11 @@ class FakeFiles:
     """What `transcribe` does: returns `result`, or runs `work` with the cancel event first."""
 
     def __init__(self) -> None:
+        self.options: list[StreamOptions] = []  # of each file
         self.result = FileResult((final(), final(channel=1)), 2_000)
         self.work: Callable[[threading.Event], object] = lambda cancelled: None
 
-    def transcribe(self, cancelled: threading.Event) -> FileResult:
+    def transcribe(self, options: StreamOptions, cancelled: threading.Event) -> FileResult:
+        self.options.append(options)
         self.work(cancelled)
         return self.result

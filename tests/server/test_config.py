@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING
 import pytest
 import trustme
 
-from server.config import ConfigFaults, Settings, load
+from decoder.types import Passes
+from server.config import DEFAULT_FIRST_MODEL, DEFAULT_SECOND_MODEL, ConfigFaults, Settings, load
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 DEFAULTS = Settings.model_validate({})
 FREE = ("--port", "0", "--metrics-port", "0")
+
+
+def loaded(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    return load(argv, environ).settings
 
 
 def faults_of(*argv: str, environ: Mapping[str, str] | None = None) -> list[str]:
@@ -35,31 +40,33 @@ def file(tmp_path: Path) -> Path:
 def test_flag_before_environment_before_file_before_default(file: Path) -> None:
     file.write_text("grace_s = 1\nidle_timeout_s = 1\npool_wait_s = 1\n")
     environ = {"PARLEY_GRACE_S": "2", "PARLEY_IDLE_TIMEOUT_S": "2", "PARLEY_POOL_WAIT_S": ""}
-    settings = load([*FREE, "--config", str(file), "--grace-s", "3"], environ)
+    settings = loaded([*FREE, "--config", str(file), "--grace-s", "3"], environ)
     assert (settings.grace_s, settings.idle_timeout_s, settings.pool_wait_s) == (3, 2, 1)
     assert settings.keepalive_s == DEFAULTS.keepalive_s
 
 
 def test_the_environment_can_name_the_file(file: Path) -> None:
     file.write_text("grace_s = 7\n")
-    assert load(FREE, {"PARLEY_CONFIG": str(file)}).grace_s == 7
+    assert loaded(FREE, {"PARLEY_CONFIG": str(file)}).grace_s == 7
 
 
 def test_a_file_in_the_working_directory_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert load(FREE, {}).grace_s == DEFAULTS.grace_s
+    assert loaded(FREE, {}).grace_s == DEFAULTS.grace_s
     (tmp_path / "parley.toml").write_text("grace_s = 8\n")
-    assert load(FREE, {}).grace_s == 8
+    assert loaded(FREE, {}).grace_s == 8
 
 
 def test_lists_sizes_and_switches_are_understood_from_every_source(file: Path) -> None:
     file.write_text('devices = ["cpu"]\nmax_file_bytes = "2MiB"\nlog_words = true\n')
-    from_file = load([*FREE, "--config", str(file)], {})
-    from_environ = load(FREE, {"PARLEY_DEVICES": "cpu", "PARLEY_MAX_FILE_BYTES": "2097152", "PARLEY_LOG_WORDS": "true"})
-    from_flags = load([*FREE, "--devices", "cpu", "--max-file-bytes", "2MiB", "--log-words"], {})
+    from_file = loaded([*FREE, "--config", str(file)], {})
+    from_environ = loaded(
+        FREE, {"PARLEY_DEVICES": "cpu", "PARLEY_MAX_FILE_BYTES": "2097152", "PARLEY_LOG_WORDS": "true"}
+    )
+    from_flags = loaded([*FREE, "--devices", "cpu", "--max-file-bytes", "2MiB", "--log-words"], {})
     assert from_file == from_environ == from_flags
     assert (from_file.devices, from_file.max_file_bytes, from_file.log_words) == (("cpu",), 2 << 20, True)
-    assert load([*FREE, "--no-log-words"], {"PARLEY_LOG_WORDS": "true"}).log_words is False
+    assert loaded([*FREE, "--no-log-words"], {"PARLEY_LOG_WORDS": "true"}).log_words is False
 
 
 def test_every_fault_of_every_source_is_listed_with_its_place(file: Path) -> None:
@@ -68,7 +75,17 @@ def test_every_fault_of_every_source_is_listed_with_its_place(file: Path) -> Non
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         found = faults_of(
-            *("--config", str(file), "--port", port, "--model-dir", str(file.parent), "--loud", "--tls-key", "absent"),
+            *(
+                "--config",
+                str(file),
+                "--port",
+                port,
+                "--second-model-dir",
+                str(file.parent),
+                "--loud",
+                "--tls-key",
+                "absent",
+            ),
             environ=environ,
         )
     for start in (
@@ -79,7 +96,7 @@ def test_every_fault_of_every_source_is_listed_with_its_place(file: Path) -> Non
         "PARLEY_DEVICES: got 'tpu', need",
         "PARLEY_IDLE_TIMEOUT_S: got '-1': input should be greater than 0",
         f"--port: cannot listen on 127.0.0.1:{port}: ",
-        f"--model-dir: {file.parent}: no model.toml there",
+        f"--second-model-dir: {file.parent}: no model.toml there",
         "--tls-key: absent: No such file",
         "tls_cert: not set",
     ):
@@ -108,12 +125,14 @@ def test_one_port_cannot_be_used_twice() -> None:
 
 
 def test_metrics_can_be_off_and_addresses_ipv6() -> None:
-    assert load(["--port", "0", "--metrics-port", "-1", "--host", "::1"], {}).metrics_port == -1
+    assert loaded(["--port", "0", "--metrics-port", "-1", "--host", "::1"], {}).metrics_port == -1
 
 
 def test_a_broken_model_description_is_a_fault(tmp_path: Path) -> None:
     (tmp_path / "model.toml").write_text("name = 3")
-    assert the_fault_of("--model-dir", str(tmp_path)).startswith(f"--model-dir: {tmp_path / 'model.toml'}: ")
+    assert the_fault_of("--second-model-dir", str(tmp_path)).startswith(
+        f"--second-model-dir: {tmp_path / 'model.toml'}: "
+    )
 
 
 @pytest.mark.parametrize(
@@ -142,7 +161,7 @@ def test_tls_files_are_checked(tmp_path: Path) -> None:
     two.private_key_pem.write_to_path(other_key)
     (tmp_path / "text").write_text("not PEM")
 
-    assert load([*FREE, "--tls-cert", cert, "--tls-key", key, "--tls-client-ca", cert], {}).tls_cert
+    assert loaded([*FREE, "--tls-cert", cert, "--tls-key", key, "--tls-client-ca", cert], {}).tls_cert
     for argv, starts in (
         (("--tls-cert", cert), ["tls_key: not set"]),
         (("--tls-client-ca", cert), ["tls_cert: not set", "tls_key: not set"]),
@@ -173,7 +192,7 @@ def test_help_shows_every_setting_with_meaning_and_default(capsys: pytest.Captur
 
 
 def test_the_nodes_endpoint_rules_are_the_settings() -> None:
-    settings = load([*FREE, "--silence-after-speech-ms", "500", "--longest-utterance-ms", "9000"], {})
+    settings = loaded([*FREE, "--silence-after-speech-ms", "500", "--longest-utterance-ms", "9000"], {})
     rules = settings.endpoint_rules()
     assert (rules.silence_before_speech_ms, rules.silence_after_speech_ms, rules.longest_utterance_ms) == (
         0,
@@ -183,6 +202,49 @@ def test_the_nodes_endpoint_rules_are_the_settings() -> None:
 
 
 def test_the_decoders_config_is_the_settings() -> None:
-    config = load([*FREE, "--decoders", "3", "--partial-interval-ms", "0"], {}).recognizer()
+    config = loaded([*FREE, "--decoders", "3", "--partial-interval-ms", "0"], {}).recognizer()
     assert (config.decoders, config.partial_interval_ms) == (3, 0)
     assert config.max_batch == DEFAULTS.max_batch
+    assert (config.passes, config.chunk_ms) == (DEFAULTS.passes, DEFAULTS.chunk_ms)
+    assert (config.first_model_dir, config.second_model_dir) == (DEFAULT_FIRST_MODEL, DEFAULT_SECOND_MODEL)
+
+
+def test_the_first_pass_is_set_by_name() -> None:
+    argv = [*FREE, "--passes", "both", "--chunk-ms", "160", "--max-chunk-batch", "99", "--final-budget-ms", "0"]
+    config = loaded(argv, {}).recognizer()
+    assert (config.passes, config.chunk_ms) == (Passes.BOTH, 160)
+    assert (config.max_chunk_batch, config.final_budget_ms) == (99, 0)
+    assert the_fault_of("--passes", "third") == "--passes: got 'third': input should be 'first', 'second' or 'both'"
+    assert the_fault_of("--chunk-ms", "100") == "--chunk-ms: got 100, need one of 160, 320, 640"
+
+
+def test_only_the_folders_that_the_passes_use_are_looked_at(tmp_path: Path) -> None:
+    for passes, starts in (
+        ("first", ["--first-model-dir: "]),
+        ("second", ["--second-model-dir: "]),
+        ("both", ["--first-model-dir: ", "--second-model-dir: "]),
+    ):
+        nowhere = ("--first-model-dir", str(tmp_path / "1"), "--second-model-dir", str(tmp_path / "2"))
+        found = faults_of("--passes", passes, *nowhere)
+        assert [fault.partition("/")[0] for fault in found] == starts
+
+
+def test_the_source_of_every_value_is_known(file: Path) -> None:
+    file.write_text("grace_s = 1\ndecoders = 3\n")
+    got = load([*FREE, "--config", str(file), "--grace-s", "3"], {"PARLEY_THREADS": "2"})
+    assert not got.explain
+    assert got.sources.keys() == Settings.model_fields.keys()
+    assert {name: source for name, source in got.sources.items() if source != "default"} == {
+        "port": "--port",
+        "metrics_port": "--metrics-port",
+        "grace_s": "--grace-s",
+        "threads": "PARLEY_THREADS",
+        "decoders": f"{file}: decoders",
+    }
+
+
+def test_to_explain_takes_no_port_but_everything_else() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert load(["--explain", "--port", port, "--metrics-port", port], {}).explain
+    assert the_fault_of("--explain", "--decoders", "0").startswith("--decoders: got 0")

@@ -6,9 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decoder.errors import InvalidOption
-from decoder.types import AudioFormat, Cursors, Encoding, EndpointRules
+from decoder.types import AudioFormat, Cursors, Encoding, EndpointRules, Source, Word, WordTiming
 from parley.asr.v1 import speech_pb2 as pb
 from server import convert
+from tests.server.fakes import final, partial
 
 DEFAULTS = EndpointRules(silence_after_speech_ms=900)
 
@@ -86,6 +87,30 @@ def test_milliseconds_survive_the_wire(ms: int) -> None:
 @given(st.floats(0, 1e6))
 def test_seconds_survive_the_wire_to_the_microsecond(seconds: float) -> None:
     assert abs(convert.from_s(seconds).ToNanoseconds() / 1e9 - seconds) <= 0.51e-6
+
+
+def test_every_source_and_timing_has_its_own_name_on_the_wire() -> None:
+    assert convert.SOURCES.keys() == set(Source)
+    assert {0, *convert.SOURCES.values()} == set(pb.FinalSource.values())
+    assert convert.TIMINGS.keys() == set(WordTiming)
+    assert {0, *convert.TIMINGS.values()} == set(pb.WordTiming.values())
+    request = convert.file_request(pb.RecognitionConfig(enable_word_time_offsets=True))
+    made = final(source=Source.FIRST_IN_TIME, word_timing=WordTiming.MIXED)
+    for result in (convert.final_result(made, request, "en"), convert.file_result(made, request, "en")):
+        assert (result.source, result.word_timing) == (pb.FINAL_SOURCE_FIRST_PASS_IN_TIME, pb.WORD_TIMING_MIXED)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_an_interim_results_words_come_if_asked_for_and_there(asked: bool) -> None:
+    request = convert.file_request(pb.RecognitionConfig(enable_word_time_offsets=asked))
+    by_first = convert.interim_result(partial(words=(Word("one", 40, 400, 0.5),)), request, "en")
+    (alternative,) = by_first.alternatives
+    assert (alternative.transcript, alternative.confidence) == ("one", 0.5)
+    assert [(word.word, word.end_time.ToMilliseconds()) for word in alternative.words] == ([("one", 400)] * asked)
+    assert by_first.word_timing == (pb.WORD_TIMING_CTC if asked else pb.WORD_TIMING_UNSPECIFIED)
+    assert by_first.source == pb.FINAL_SOURCE_UNSPECIFIED
+    by_second = convert.interim_result(partial(), request, "en")
+    assert by_second.word_timing == pb.WORD_TIMING_UNSPECIFIED
 
 
 def test_cursors() -> None:

@@ -10,10 +10,10 @@ import pytest
 import structlog
 
 from decoder.errors import DeviceError
-from decoder.types import Failed, Finished
+from decoder.types import Failed, Finished, Source
 from parley.asr.v1 import speech_pb2 as pb
 from server import logs
-from tests.server.fakes import final
+from tests.server.fakes import FakeRecognizer, final
 from tests.server.wire import PCM, audio, configured, read_all, refusal
 
 if TYPE_CHECKING:
@@ -81,6 +81,29 @@ async def test_a_stream_is_one_line_of_figures_and_no_words_unless_asked(
     words = [line["words"] for line in logged if "words" in line]
     assert words == (["one two", "one two one two"] if log_words else [])
     assert log_words or "one two" not in json.dumps(logged)
+
+
+async def test_finals_that_the_first_pass_gave_in_time_are_in_the_calls_line(
+    running: Running, start_log: Callable[[], Lines]
+) -> None:
+    lines = start_log()
+    call = running.stub.StreamingRecognize(iter([configured(NAMED)]))
+    stream = await running.recognizer.streams.get()
+    stream.finishes = False
+    stream.say(final())
+    stream.say(final(1, source=Source.FIRST_IN_TIME))
+    stream.say(Finished())
+    await read_all(call)
+    (line,) = lines()
+    assert (line["finals"], line["finals_in_time"]) == (2, 1)
+
+
+async def test_a_node_says_what_it_serves_with(serve: Serve, start_log: Callable[[], Lines]) -> None:
+    lines = start_log()
+    await serve(FakeRecognizer(decoders=3), passes="both")
+    (line,) = [line for line in lines() if line["event"] == "serving"]
+    assert (line["passes"], line["models"], line["devices"], line["decoders"]) == ("both", ["fake"], ["fake"], 3)
+    assert (line["decoder_audio_bytes"], line["decoder_cache_bytes"]) == (1_000, 2_000)
 
 
 async def test_a_bug_leaves_its_traceback_in_the_log_and_nowhere_else(

@@ -16,9 +16,10 @@ import grpc
 import pytest
 from grpc import aio
 
+from parley.asr.v1 import speech_pb2 as pb
 from parley.asr.v1 import speech_pb2_grpc
 from server import logs
-from server.config import DEFAULT_MODEL
+from server.config import DEFAULT_FIRST_MODEL, DEFAULT_SECOND_MODEL
 from server.node import main as entry
 from tests.server.wire import FINALIZE, PCM, audio, configured, read_all, read_one
 from tests.speech import pcm_of
@@ -72,16 +73,59 @@ def refused(*flags: str) -> list[str]:
 def test_faults_of_the_configuration_are_listed_and_nothing_starts() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        faults = refused("--port", str(port), "--idle-timeout-s", "0", "--model-dir", "/nowhere")
+        faults = refused("--port", str(port), "--idle-timeout-s", "0", "--second-model-dir", "/nowhere")
     assert len(faults) == 3
     assert all(fault.startswith("parley serve: --") for fault in faults)
 
 
-def test_a_model_without_its_files_is_refused(tmp_path: Path) -> None:
-    shutil.copy(DEFAULT_MODEL / "model.toml", tmp_path)
-    (fault,) = refused("--model-dir", str(tmp_path))
-    assert fault.startswith(f"parley serve: {tmp_path}: ")
-    assert "missing" in fault
+@pytest.mark.parametrize(("passes", "folder"), [("first", DEFAULT_FIRST_MODEL), ("second", DEFAULT_SECOND_MODEL)])
+def test_a_model_without_its_files_is_refused(tmp_path: Path, passes: str, folder: Path) -> None:
+    shutil.copy(folder / "model.toml", tmp_path)
+    for extra in ((), ("--explain",)):
+        (fault,) = refused("--passes", passes, f"--{passes}-model-dir", str(tmp_path), *extra)
+        assert fault.startswith(f"parley serve: {tmp_path}: ")
+        assert "missing" in fault
+
+
+@pytest.mark.parametrize("passes", ["first", "second", "both"])
+def test_a_node_explains_itself_and_ends(passes: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:  # as by the node that is running
+        port = str(taken.getsockname()[1])
+        flags = ("--explain", "--passes", passes, "--port", port, "--devices", "cpu")
+        done = subprocess.run([*SERVE, *FREE, *flags], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    said = {line.split("  ")[1].strip(): line for line in done.stdout.splitlines() if line.startswith("  ")}
+    assert said["passes"].split() == ["passes", passes, "--passes"]  # of the settings, which come last
+    assert ("first pass" in said, "second pass" in said) == (passes != "second", passes != "first")
+    assert sum("2 decoders x " in line for line in said.values()) == 3
+
+
+def test_who_reads_an_explanation_may_stop_before_its_end() -> None:
+    node = subprocess.Popen([*SERVE, *FREE, "--explain"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert node.stdout is not None
+    node.stdout.close()
+    assert node.wait(60) == 0
+    assert node.communicate()[1] == b""
+
+
+async def test_a_node_of_both_passes_gives_words_at_once_and_better_ones_at_last(serve: Any) -> None:
+    process = serve("--passes", "both", "--devices", "cpu", "--final-budget-ms", "0")
+    serving = process.line("serving")
+    assert (serving["passes"], serving["decoders"], serving["devices"]) == ("both", 2, ["cpu"])
+    assert serving["decoder_audio_bytes"] > 0
+    assert serving["decoder_cache_bytes"] > 0
+    async with aio.insecure_channel(serving["address"]) as channel:
+        stub: speech_pb2_grpc.SpeechAsyncStub = speech_pb2_grpc.SpeechStub(channel)
+        timed = pb.RecognitionConfig(enable_word_time_offsets=True)
+        timed.MergeFrom(PCM)
+        call = stub.StreamingRecognize(iter([configured(timed, interim_results=True), audio(pcm_of("austen_1.flac"))]))
+        results = [result for response in await read_all(call) for result in response.results]
+    *interims, final = results
+    assert not any(result.is_final for result in interims)
+    assert {result.word_timing for result in interims if result.alternatives[0].words} == {pb.WORD_TIMING_CTC}
+    assert "Dashwood" in final.alternatives[0].transcript
+    assert final.source == pb.FINAL_SOURCE_SECOND_PASS
+    assert final.word_timing != pb.WORD_TIMING_UNSPECIFIED  # which of the three is the weights' affair
 
 
 async def test_sigterm_lets_a_live_call_finish(serve: Any) -> None:

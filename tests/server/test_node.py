@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from prometheus_client.parser import text_string_to_metric_families
 
 from decoder.errors import ModelError
-from decoder.types import Finished, SpeechBegin
+from decoder.types import Finished, Source, SpeechBegin
 from parley.asr.v1 import speech_pb2 as pb
 from parley.asr.v1 import speech_pb2_grpc
 from server.config import ConfigFaults, Settings
@@ -324,13 +324,15 @@ async def test_a_call_is_counted_in_every_respect(serve: Serve) -> None:
     await call.done_writing()
     await stream.finished.wait()
     stream.say(final())
-    stream.say(partial(1, end_ms=100_000))  # audio that never came: no lag to tell
-    await read_one(call)
-    await read_one(call)
+    stream.say(final(1, source=Source.FIRST_IN_TIME))
+    stream.say(partial(2, end_ms=100_000))  # audio that never came: no lag to tell
+    for _ in range(3):
+        await read_one(call)
     stream.say(Finished())
     await read_all(call)
     await running.stub.Recognize(pb.RecognizeRequest(config=PCM, audio=bytes(320)))
     running.node.metrics.batch("final", 4, 10.0, 0.5)
+    running.node.metrics.batch("chunk", 100, 32.0, 0.004)
     running.node.metrics.waited("final", 0.01)
     running.node.metrics.dropped("partial", "unbound")
     after = await metrics_of(running.node)
@@ -342,10 +344,17 @@ async def test_a_call_is_counted_in_every_respect(serve: Serve) -> None:
         ("parley_audio_seconds_total", "LINEAR16", "Recognize"): 2,
         ("parley_chunk_handling_seconds_count",): math.ceil(64_000 / SLICE) + 1,  # and the end
         ("parley_partial_lag_seconds_count",): 1,
-        ("parley_final_after_endpoint_seconds_sum",): 0.25,
+        ("parley_final_after_endpoint_seconds_sum",): 0.5,
+        ("parley_finals_total", "first"): 0,
+        ("parley_finals_total", "second"): 3,  # two of the file
+        ("parley_finals_total", "first_in_time"): 1,
         ("parley_final_after_half_close_seconds_count",): 1,
         ("parley_file_realtime_factor_count",): 1,
         ("parley_batch_rows_sum", "final"): 4,
+        ("parley_batch_rows_bucket", "64.0", "chunk"): 0,
+        ("parley_batch_rows_bucket", "128.0", "chunk"): 1,
+        ("parley_batch_seconds_bucket", "0.002", "chunk"): 0,
+        ("parley_batch_seconds_bucket", "0.005", "chunk"): 1,
         ("parley_batch_seconds_sum", "final"): 0.5,
         ("parley_batch_audio_seconds_total", "final"): 10,
         ("parley_queue_wait_seconds_sum", "final"): 0.01,

@@ -30,9 +30,20 @@ DECODERS = 4
 PIECE = 3_200  # bytes: 100 ms
 
 
+def node_of(**settings: object) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("node", [settings], indirect=True)
+
+
+WITH_EITHER_PASS_AND_BOTH = pytest.mark.parametrize(
+    "node", [{"passes": passes} for passes in ("first", "second", "both")], indirect=True, ids=str
+)
+
+
 @pytest.fixture
-async def node() -> AsyncIterator[Node]:
-    node = Node(Settings.model_validate({"port": 0, "metrics_port": -1, "grace_s": 5, "decoders": DECODERS}))
+async def node(request: pytest.FixtureRequest) -> AsyncIterator[Node]:
+    """Its finals take their time: which pass they are from is then no matter of chance."""
+    given = {"passes": "second", "decoders": DECODERS, "final_budget_ms": 0, **getattr(request, "param", {})}
+    node = Node(Settings.model_validate({"port": 0, "metrics_port": -1, "grace_s": 5, "devices": ("cpu",), **given}))
     yield node
     await node.drain()
 
@@ -59,7 +70,8 @@ async def words(stub: SpeechAsyncStub, requests: Iterable[pb.StreamingRecognizeR
     return [(result.channel_tag, result.alternatives[0].transcript) for result in results]
 
 
-async def test_files_and_streams_of_any_cut_have_the_same_words(stub: SpeechAsyncStub) -> None:
+@WITH_EITHER_PASS_AND_BOTH
+async def test_streams_of_any_cut_have_the_same_words(stub: SpeechAsyncStub) -> None:
     data = pcm_of(RECORDING)
     chance = random.Random(3)
     at, ragged = 0, []
@@ -68,16 +80,53 @@ async def test_files_and_streams_of_any_cut_have_the_same_words(stub: SpeechAsyn
         ragged.append(audio(data[at : at + size]))
         at += size
     expected = await words(stub, [configured(PCM), audio(data)])
-    assert "Dashwood" in expected[0][1]
+    assert len(expected) == 1
     assert await words(stub, [configured(PCM), *ragged]) == expected
     flac = (DATA / RECORDING).read_bytes()
     assert await words(stub, [configured(pb.RecognitionConfig()), *pieces(flac, 999)]) == expected
+
+
+async def test_a_file_has_the_words_of_its_stream(stub: SpeechAsyncStub) -> None:
+    flac = (DATA / RECORDING).read_bytes()
+    expected = await words(stub, [configured(pb.RecognitionConfig()), audio(flac)])
+    assert "Dashwood" in expected[0][1]
     file = await stub.Recognize(
         pb.RecognizeRequest(audio=flac, config=pb.RecognitionConfig(enable_word_time_offsets=True))
     )
     assert file.results[0].alternatives[0].words[-1].word in expected[0][1]
 
 
+@node_of(passes="both", final_budget_ms=1)
+async def test_a_final_over_its_budget_is_the_first_passs_and_says_so(node: Node, stub: SpeechAsyncStub) -> None:
+    live = pcm_of(RECORDING)[: 19 * PIECE]  # more would be ahead of the clock, and a recording has no budget
+    responses = await read_all(stub.StreamingRecognize(iter([configured(PCM), *pieces(live)])))
+    results = [result for response in responses for result in response.results]
+    assert [result.source for result in results] == [pb.FINAL_SOURCE_FIRST_PASS_IN_TIME]
+    registry = node.metrics.registry
+    assert registry.get_sample_value("parley_finals_total", {"source": "first_in_time"}) == 1
+    assert registry.get_sample_value("parley_batch_rows_count", {"work": "chunk"})
+
+
+@node_of(passes="both")
+async def test_a_model_by_name_decodes_alone(stub: SpeechAsyncStub) -> None:
+    async def sources(model: str) -> tuple[int, int, bool]:
+        """Of a stream and of a file, and whether interim results came with times."""
+        config = pb.RecognitionConfig(model=model, enable_word_time_offsets=True)
+        config.MergeFrom(PCM)
+        data = pcm_of(RECORDING)
+        requests = iter([configured(config, interim_results=True), *pieces(data)])
+        results = [one for response in await read_all(stub.StreamingRecognize(requests)) for one in response.results]
+        (final,) = (result for result in results if result.is_final)
+        (segment,) = (await stub.Recognize(pb.RecognizeRequest(config=config, audio=data))).results
+        return final.source, segment.source, any(one.word_timing for one in results if not one.is_final)
+
+    second, first = [model.name for model in (await stub.GetModels(pb.GetModelsRequest())).models]
+    assert await sources("") == (pb.FINAL_SOURCE_SECOND_PASS, pb.FINAL_SOURCE_SECOND_PASS, True)
+    assert await sources(second) == (pb.FINAL_SOURCE_SECOND_PASS, pb.FINAL_SOURCE_SECOND_PASS, False)
+    assert await sources(first) == (pb.FINAL_SOURCE_FIRST_PASS, pb.FINAL_SOURCE_FIRST_PASS, True)
+
+
+@WITH_EITHER_PASS_AND_BOTH
 async def test_each_channel_of_a_call_has_its_own_results(stub: SpeechAsyncStub) -> None:
     one = pcm_of(RECORDING)
     both = b"".join(one[at : at + 2] + one[at : at + 2] for at in range(0, len(one), 2))
@@ -151,6 +200,7 @@ async def test_silence_and_nothing_are_no_errors(stub: SpeechAsyncStub) -> None:
     assert not (await stub.Recognize(pb.RecognizeRequest(config=PCM))).results
 
 
+@WITH_EITHER_PASS_AND_BOTH
 async def test_cancels_at_any_point_leave_a_node_as_new(node: Node, stub: SpeechAsyncStub) -> None:
     data = pcm_of(RECORDING)
     expected = await words(stub, [configured(PCM), audio(data)])

@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from decoder.errors import AudioTooLong, BadAudio, DeviceError
 from decoder.recognizer import FileResult
-from decoder.types import Failed, Finished, Hypothesis, NoSpeech, SpeechBegin, SpeechEnd
+from decoder.types import Failed, Finished, Hypothesis, NoSpeech, Passes, SpeechBegin, SpeechEnd
 from parley.asr.v1 import speech_pb2 as pb
 from scripts.speech import DATA
 from server.node import session
@@ -58,6 +58,7 @@ async def test_a_stream_from_config_to_summary(running: Running) -> None:
     assert result.alternatives[0].transcript == "one two"
     assert not result.alternatives[0].words
     assert result.word_timing == pb.WORD_TIMING_UNSPECIFIED
+    assert result.source == pb.FINAL_SOURCE_SECOND_PASS
     assert (result.segment, result.channel_tag, result.language_code) == (0, 0, "en")
     assert result.result_end_time == Duration(seconds=1)
     assert result.latency == pb.FinalLatency(
@@ -125,6 +126,17 @@ async def test_interim_results_and_speech_events_come_only_if_asked_for(running:
     assert events == (expected if asked else [])
     assert responses[-1].summary.interims == int(asked)
     assert all(response.HasField("cursors") for response in responses)
+
+
+@pytest.mark.parametrize(("model", "passes"), [("", Passes.BOTH), ("fake", Passes.SECOND)])
+async def test_the_model_asked_for_says_which_passes_decode(running: Running, model: str, passes: Passes) -> None:
+    config = pb.RecognitionConfig(model=model)
+    config.MergeFrom(PCM)
+    call = running.stub.StreamingRecognize(iter([configured(config)]))
+    stream = await running.recognizer.streams.get()
+    await read_all(call)
+    await running.stub.Recognize(pb.RecognizeRequest(config=config, audio=bytes(320)))
+    assert [stream.options.passes, *(options.passes for options in running.recognizer.files.options)] == [passes] * 2
 
 
 async def test_finals_after_the_half_close_are_timed(running: Running) -> None:

@@ -103,22 +103,56 @@ class _WordTiming:
 class _WordTimingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WordTiming.ValueType], _builtins.type):
     DESCRIPTOR: _descriptor.EnumDescriptor
     WORD_TIMING_UNSPECIFIED: _WordTiming.ValueType  # 0
-    """No words asked for."""
+    """There are none: none asked for, or an interim result of the second pass."""
     WORD_TIMING_ATTENTION: _WordTiming.ValueType  # 1
-    """From the model's cross-attention: near, not exact."""
-    WORD_TIMING_ESTIMATED: _WordTiming.ValueType  # 2
-    """Shared out over the speech by the words' lengths: an estimate."""
+    """From the second pass's cross-attention: near, not exact."""
+    WORD_TIMING_CTC: _WordTiming.ValueType  # 3
+    """From the first pass's frames, in steps of 40 ms."""
+    WORD_TIMING_MIXED: _WordTiming.ValueType  # 4
+    """The first pass's where both passes have the word, else by attention."""
 
 class WordTiming(_WordTiming, metaclass=_WordTimingEnumTypeWrapper):
     """How word times were made."""
 
 WORD_TIMING_UNSPECIFIED: WordTiming.ValueType  # 0
-"""No words asked for."""
+"""There are none: none asked for, or an interim result of the second pass."""
 WORD_TIMING_ATTENTION: WordTiming.ValueType  # 1
-"""From the model's cross-attention: near, not exact."""
-WORD_TIMING_ESTIMATED: WordTiming.ValueType  # 2
-"""Shared out over the speech by the words' lengths: an estimate."""
+"""From the second pass's cross-attention: near, not exact."""
+WORD_TIMING_CTC: WordTiming.ValueType  # 3
+"""From the first pass's frames, in steps of 40 ms."""
+WORD_TIMING_MIXED: WordTiming.ValueType  # 4
+"""The first pass's where both passes have the word, else by attention."""
 Global___WordTiming: _TypeAlias = WordTiming  # noqa: Y015
+
+class _FinalSource:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FinalSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinalSource.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FINAL_SOURCE_UNSPECIFIED: _FinalSource.ValueType  # 0
+    """Not said."""
+    FINAL_SOURCE_FIRST_PASS: _FinalSource.ValueType  # 1
+    """From the first pass, alone."""
+    FINAL_SOURCE_SECOND_PASS: _FinalSource.ValueType  # 2
+    """From the second pass."""
+    FINAL_SOURCE_FIRST_PASS_IN_TIME: _FinalSource.ValueType  # 3
+    """From the first pass, because the second could not give its words within the node's budget for a live final."""
+
+class FinalSource(_FinalSource, metaclass=_FinalSourceEnumTypeWrapper):
+    """Which pass a final's words are from. The first goes along with the audio; the second, slower and better, takes
+    whole utterances. A node may have either or both.
+    """
+
+FINAL_SOURCE_UNSPECIFIED: FinalSource.ValueType  # 0
+"""Not said."""
+FINAL_SOURCE_FIRST_PASS: FinalSource.ValueType  # 1
+"""From the first pass, alone."""
+FINAL_SOURCE_SECOND_PASS: FinalSource.ValueType  # 2
+"""From the second pass."""
+FINAL_SOURCE_FIRST_PASS_IN_TIME: FinalSource.ValueType  # 3
+"""From the first pass, because the second could not give its words within the node's budget for a live final."""
+Global___FinalSource: _TypeAlias = FinalSource  # noqa: Y015
 
 class _SpeechEventType:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -202,7 +236,9 @@ class StreamingRecognitionConfig(_message.Message):
     separate_recognition_per_channel each channel has its first utterance, and the stream ends with the last of them.
     """
     interim_results: _builtins.bool
-    """Send interim results while an utterance is open."""
+    """Send interim results while an utterance is open: from a first pass with every chunk of audio (160 to 640 ms, the
+    node's setting) that brings other words, else now and then, when the device has nothing else to do.
+    """
     speech_events: _builtins.bool
     """Send SPEECH_BEGIN, SPEECH_END and NO_SPEECH events."""
     @_builtins.property
@@ -261,13 +297,15 @@ class RecognitionConfig(_message.Message):
     in a stream with separate_recognition_per_channel it must be set.
     """
     enable_word_time_offsets: _builtins.bool
-    """Put `words` with start and end times into the alternatives."""
+    """Put `words` with start and end times into the alternatives of finals, and of a first pass's interim results."""
     separate_recognition_per_channel: _builtins.bool
     """Recognize every channel by itself and tag its results, for a call with one speaker a channel. Otherwise the
     channels are mixed down.
     """
     model: _builtins.str
-    """A model's name from GetModels. Empty: the server's default."""
+    """A model's name from GetModels: it then decodes alone. Empty: the node's own choice, which may take interim results
+    from one model and finals from another.
+    """
     request_id: _builtins.str
     """The caller's name for this request, at most 128 printable ASCII characters; it is echoed and stands in every log
     line. Empty: the server makes one.
@@ -412,6 +450,7 @@ class StreamingRecognitionResult(_message.Message):
     SEGMENT_FIELD_NUMBER: _builtins.int
     WORD_TIMING_FIELD_NUMBER: _builtins.int
     LATENCY_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     is_final: _builtins.bool
     """The words will not change any more. Each utterance has at most one final result; finals of a channel come in order."""
     stability: _builtins.float
@@ -426,6 +465,8 @@ class StreamingRecognitionResult(_message.Message):
     """
     word_timing: Global___WordTiming.ValueType
     """How this result's word times were made."""
+    source: Global___FinalSource.ValueType
+    """Which pass a final's words are from. Not set in interim results."""
     @_builtins.property
     def alternatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpeechRecognitionAlternative]:
         """Likeliest first. An interim result has one."""
@@ -455,10 +496,11 @@ class StreamingRecognitionResult(_message.Message):
         segment: _builtins.int = ...,
         word_timing: Global___WordTiming.ValueType = ...,
         latency: Global___FinalLatency | None = ...,
+        source: Global___FinalSource.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["latency", b"latency", "result_end_time", b"result_end_time", "result_start_time", b"result_start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "channel_tag", b"channel_tag", "is_final", b"is_final", "language_code", b"language_code", "latency", b"latency", "result_end_time", b"result_end_time", "result_start_time", b"result_start_time", "segment", b"segment", "stability", b"stability", "word_timing", b"word_timing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "channel_tag", b"channel_tag", "is_final", b"is_final", "language_code", b"language_code", "latency", b"latency", "result_end_time", b"result_end_time", "result_start_time", b"result_start_time", "segment", b"segment", "source", b"source", "stability", b"stability", "word_timing", b"word_timing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -479,7 +521,7 @@ class SpeechRecognitionAlternative(_message.Message):
     """0.0 to 1.0, the model's own mean probability a token; not calibrated. 0.0 means not known."""
     @_builtins.property
     def words(self) -> _containers.RepeatedCompositeFieldContainer[Global___WordInfo]:
-        """The words with their times, if enable_word_time_offsets was set and the result is final."""
+        """The words with their times, if enable_word_time_offsets was set. Interim results have them from a first pass only."""
 
     def __init__(
         self,
@@ -614,14 +656,14 @@ class FinalLatency(_message.Message):
     QUEUE_FIELD_NUMBER: _builtins.int
     BATCH_SIZE_FIELD_NUMBER: _builtins.int
     batch_size: _builtins.int
-    """Utterances decoded in the same batch, this one among them."""
+    """Utterances, or of a first pass chunks, decoded in the same batch, this one among them."""
     @_builtins.property
     def total(self) -> _duration_pb2.Duration:
         """From the server's decision to end the utterance to this result leaving the decoder."""
 
     @_builtins.property
     def queue(self) -> _duration_pb2.Duration:
-        """Of that: waiting for the device."""
+        """Of that: waiting for the device; of words of a first pass, with the last chunk."""
 
     def __init__(
         self,
@@ -768,12 +810,15 @@ class SpeechRecognitionResult(_message.Message):
     LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
     RESULT_START_TIME_FIELD_NUMBER: _builtins.int
     WORD_TIMING_FIELD_NUMBER: _builtins.int
+    SOURCE_FIELD_NUMBER: _builtins.int
     channel_tag: _builtins.int
     """1 for the first channel, and so on, with separate_recognition_per_channel; else 0."""
     language_code: _builtins.str
     """The language recognized."""
     word_timing: Global___WordTiming.ValueType
     """How this result's word times were made."""
+    source: Global___FinalSource.ValueType
+    """Which pass its words are from."""
     @_builtins.property
     def alternatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpeechRecognitionAlternative]:
         """Likeliest first."""
@@ -795,10 +840,11 @@ class SpeechRecognitionResult(_message.Message):
         language_code: _builtins.str = ...,
         result_start_time: _duration_pb2.Duration | None = ...,
         word_timing: Global___WordTiming.ValueType = ...,
+        source: Global___FinalSource.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["result_end_time", b"result_end_time", "result_start_time", b"result_start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "channel_tag", b"channel_tag", "language_code", b"language_code", "result_end_time", b"result_end_time", "result_start_time", b"result_start_time", "word_timing", b"word_timing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "channel_tag", b"channel_tag", "language_code", b"language_code", "result_end_time", b"result_end_time", "result_start_time", b"result_start_time", "source", b"source", "word_timing", b"word_timing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -830,7 +876,7 @@ class GetModelsResponse(_message.Message):
     MODELS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def models(self) -> _containers.RepeatedCompositeFieldContainer[Global___Model]:
-        """The first is the default."""
+        """The first is the one that finals are from where no model is named."""
 
     def __init__(
         self,

@@ -1,0 +1,114 @@
+"""The first pass's acoustic model as the rest sees it: chunks of samples in, log-probabilities out. Knows no streams.
+
+Three kinds of folder give one: our own streaming CTC network (decoder.streaming_ctc), and TorchScript exports of WeNet
+(decoder.wenet) and of icefall's streaming zipformer (decoder.zipformer).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from decoder.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from decoder.model_folder import ModelFolder, ModelInfo
+    from decoder.text import Vocabulary
+
+CHUNKS_MS = (160, 320, 640)  # what a node may set
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkShape:
+    """Where a chunk lies in its utterance, in samples: chunk k begins at k * step, and its frames' windows reach from
+    `before` samples ahead of that to `after` samples behind the next chunk's beginning."""
+
+    step: int
+    before: int
+    after: int
+
+    @property
+    def window(self) -> int:
+        """Samples that a chunk takes."""
+        return self.before + self.step + self.after
+
+    def start(self, index: int) -> int:
+        """The window's first sample; below 0 for the first chunk, if anything lies before."""
+        return index * self.step - self.before
+
+    def end(self, index: int) -> int:
+        """Behind the window's last sample: with as many samples chunk `index` can be computed."""
+        return (index + 1) * self.step + self.after
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """samples: the window, (shape.window,) int16, zeros where the utterance has none. index: of the chunk in its
+    utterance, from 0. length: the utterance's samples, for a chunk whose window reaches beyond its end; else None."""
+
+    slot: int
+    index: int
+    samples: NDArray[np.int16]
+    length: int | None = None
+
+
+class AcousticModel(Protocol):
+    """A streaming CTC network on one device, with room for what it remembers of `slots` utterances.
+
+    Used by the device's thread only. log_probs: (rows, frames, tokens) float32 natural logarithms, on the device; of
+    row r the first `frames[r]` frames count. Every row comes out as it would alone. Raises OutOfMemory, after which
+    the same chunks may be given again, in smaller batches.
+    """
+
+    info: ModelInfo
+    vocabulary: Vocabulary
+    blank: int
+    frame_ms: float  # of a row of log_probs
+    shape: ChunkShape
+    longest_samples: int  # of an utterance
+    slots: int
+    slot_bytes: int  # of memory on the device, allocated at start
+
+    def chunks(self, samples: int) -> int:
+        """How many chunks an utterance of so many samples has; 1 or more."""
+        ...
+
+    def clear(self, slot: int) -> None:
+        """Wipes what the slot holds."""
+        ...
+
+    def forward(self, chunks: Sequence[Chunk]) -> tuple[torch.Tensor, list[int]]:
+        """log_probs and frames of one chunk each of utterances in different slots. A slot's chunks come in order;
+        index 0 begins a new utterance, to which the slot's old content is invisible."""
+        ...
+
+    def whole(self, utterances: Sequence[NDArray[np.int16]]) -> tuple[torch.Tensor, list[int]]:
+        """log_probs and frames of whole utterances (n,), with all the context that the model can use."""
+        ...
+
+
+def load_acoustic_model(folder: ModelFolder, device: str, slots: int, chunk_ms: int, threads: int = 1) -> AcousticModel:
+    """The model of a folder on a device ("cpu" or "cuda:N"). chunk_ms: one of CHUNKS_MS; an export has its own.
+    threads: that it may use on a CPU.
+
+    Raises ModelError, with what was found and expected.
+    """
+    load = _loaders().get(folder.kind)
+    if load is None:
+        raise ModelError(f"{folder.path}: got kind = {folder.kind!r}, expected one of {', '.join(_loaders())}")
+    return load(folder, device, slots, chunk_ms, threads)
+
+
+def _loaders() -> dict[str, Callable[[ModelFolder, str, int, int, int], AcousticModel]]:
+    # Imported late: torch takes a second and 200 MB, and a node without a first pass does without.
+    from decoder.streaming_ctc import StreamingCtc
+    from decoder.wenet import WenetModel
+    from decoder.zipformer import ZipformerModel
+
+    return {"streaming-ctc": StreamingCtc, "wenet": WenetModel, "zipformer": ZipformerModel}

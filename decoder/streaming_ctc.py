@@ -1,0 +1,188 @@
+"""Our streaming CTC network behind AcousticModel: a folder's files to weights, chunks to tensors. Knows no streams."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch.nn import functional
+
+from decoder.acoustic import CHUNKS_MS, Chunk, ChunkShape
+from decoder.errors import ModelError
+from decoder.features import HOP, WINDOW
+from decoder.model import FRAME_MS, RATE, Network, Sizes
+from decoder.text import Vocabulary
+from decoder.torch_device import memory_errors, torch_device
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from decoder.model_folder import ModelFolder
+
+T = TypeVar("T")
+
+MEL_MS = 10
+WARM_UPS = 3  # calls in which TorchScript still compiles: not in a caller's time
+MEL_PAST = 2  # mel frames before a chunk that its first encoder frame hears
+
+
+class StreamingCtc:
+    """The network behind AcousticModel, from a folder with config.json, model.safetensors and tokens.txt."""
+
+    def __init__(self, folder: ModelFolder, device: str, slots: int, chunk_ms: int, threads: int = 1) -> None:
+        """Raises ModelError if a file is missing or of another shape than config.json says."""
+        sizes = Sizes.read(folder.file("config.json"))
+        if chunk_ms not in CHUNKS_MS:
+            raise ModelError(f"chunk_ms: got {chunk_ms}, expected one of {', '.join(map(str, CHUNKS_MS))}")
+        self.info = folder.info
+        if self.info.sample_rate != RATE:
+            raise folder.fault(f"sample_rate: got {self.info.sample_rate}, expected {RATE}")
+        self.vocabulary = Vocabulary.read_tokens(folder.file("tokens.txt"))
+        if len(self.vocabulary.pieces) != sizes.vocabulary:
+            found = f"got {len(self.vocabulary.pieces)} tokens, expected config.json's {sizes.vocabulary}"
+            raise ModelError(f"{folder.file('tokens.txt')}: {found}")
+        self.blank, self.slots = sizes.blank, slots
+        self.frame_ms = 2.0 * FRAME_MS
+        step = chunk_ms * self.info.sample_rate // 1000
+        self.shape = ChunkShape(step, before=MEL_PAST * HOP + WINDOW // 2, after=WINDOW // 2)
+        self.longest_samples = sizes.max_frames * 2 * HOP
+        self._mel_frames = chunk_ms // MEL_MS
+        self._device = torch_device(device)
+        torch.backends.cudnn.allow_tf32 = False  # a card's convolutions rounded to 10 bits: 5e-3 off in the end
+        self._threads = threads if self._device.type == "cpu" else 1
+        # Threads inside an operation wait for each other, and on busy cores long: here each has rows of its own.
+        torch.set_num_threads(1)
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="first-pass")
+        with memory_errors():
+            network = Network(sizes, slots, chunk_ms // FRAME_MS)
+        caches = (network.encoder_cache, network.head_cache, network.past)
+        self.slot_bytes = sum(cache.numel() * cache.element_size() for cache in caches) // slots
+        _fill(network, folder.file("model.safetensors"))
+        network.requires_grad_(False).eval()
+        with memory_errors():
+            network.to(self._device)
+        with warnings.catch_warnings():
+            # It is to go some day, but what is to take its place needs a compiler where the node runs.
+            warnings.filterwarnings("ignore", message=".*torch.jit.script", category=DeprecationWarning)
+            self._network = torch.jit.script(network)
+        for _ in range(WARM_UPS):
+            self.forward([Chunk(0, 0, np.zeros(self.shape.window, np.int16))])
+        self.clear(0)
+
+    def chunks(self, samples: int) -> int:
+        return max(1, -(-(samples // HOP) // self._mel_frames))
+
+    def clear(self, slot: int) -> None:
+        with torch.inference_mode():
+            self._network.clear(slot)
+
+    def forward(self, chunks: Sequence[Chunk]) -> tuple[Tensor, list[int]]:
+        return self._side_by_side(self._step, chunks)
+
+    def whole(self, utterances: Sequence[NDArray[np.int16]]) -> tuple[Tensor, list[int]]:
+        return self._side_by_side(self._whole, utterances)
+
+    def _side_by_side(
+        self, run: Callable[[Sequence[T]], tuple[Tensor, list[int]]], rows: Sequence[T]
+    ) -> tuple[Tensor, list[int]]:
+        """Runs the rows in equal parts, a thread each."""
+        if self._threads == 1 or len(rows) == 1:
+            return run(rows)
+        size = -(-len(rows) // self._threads)
+        others = [self._pool.submit(run, rows[at : at + size]) for at in range(size, len(rows), size)]
+        try:
+            parts = [run(rows[:size])]
+        finally:
+            wait(others)  # whatever happens: they write into slots
+        parts += [other.result() for other in others]
+        longest = max(log_probs.size(1) for log_probs, _ in parts)
+        with memory_errors():
+            padded = [functional.pad(part, (0, 0, 0, longest - part.size(1))) for part, _ in parts]
+            return torch.cat(padded), [count for _, frames in parts for count in frames]
+
+    def _step(self, chunks: Sequence[Chunk]) -> tuple[Tensor, list[int]]:
+        left = [  # mel frames from the chunk's start on; the one behind the chunk is heard, what follows is not
+            self._mel_frames + 1
+            if chunk.length is None
+            else min(self._mel_frames + 1, max(0, chunk.length // HOP - chunk.index * self._mel_frames))
+            for chunk in chunks
+        ]
+        slots = [chunk.slot for chunk in chunks]
+        with _running():
+            log_probs = self._network(
+                self._put(np.stack([chunk.samples for chunk in chunks])),
+                self._put([chunk.index for chunk in chunks]),
+                self._put(left),
+                self._put(slots),
+                slots,
+            )
+        return log_probs, [-(-min(frames, self._mel_frames) // 4) for frames in left]
+
+    def _whole(self, utterances: Sequence[NDArray[np.int16]]) -> tuple[Tensor, list[int]]:
+        mel_frames = [len(samples) // HOP for samples in utterances]
+        padded = np.zeros((len(utterances), max(1, *mel_frames) * HOP + WINDOW - HOP), np.int16)
+        for row, samples in zip(padded, utterances, strict=True):
+            kept = samples[: len(row) - WINDOW // 2]
+            row[WINDOW // 2 : WINDOW // 2 + len(kept)] = kept
+        with _running():
+            log_probs = self._network.whole(self._put(padded), self._put(mel_frames))
+        return log_probs, [-(-frames // 4) for frames in mel_frames]
+
+    def _put(self, values: Any) -> Tensor:
+        return torch.as_tensor(values).to(self._device, non_blocking=True)
+
+
+@contextlib.contextmanager
+def _running() -> Iterator[None]:
+    """Round every call of the network. Raises OutOfMemory."""
+    # Unoptimized: the optimizer gains nothing here and compiles anew for shapes it has not met, in the middle of calls.
+    with torch.inference_mode(), memory_errors(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+        yield
+
+
+def _fill(network: Network, path: Path) -> None:
+    """The file's weights into the network's. Raises ModelError with what was found and expected."""
+    try:
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ModelError(f"{path}: not a readable safetensors file: {error}") from None
+    wanted = {_published(name): tensor for name, tensor in network.state_dict().items() if "cache" not in name}
+    wanted = {name: tensor for name, tensor in wanted.items() if name not in ("past", "log_mel.taper")}
+    shapes = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
+    found = {name: tuple(tensor.shape) for name, tensor in weights.items()}
+    shapes["mel_filters"] = shapes["mel_filters"][::-1]
+    faults = [f"{name} is missing, expected shape {shapes[name]}" for name in sorted(shapes.keys() - found.keys())]
+    faults += [f"{name} is not of this network" for name in sorted(found.keys() - shapes.keys())]
+    faults += [
+        f"{name}: got shape {found[name]}, expected {shapes[name]}"
+        for name in sorted(shapes.keys() & found.keys())
+        if found[name] != shapes[name]
+    ]
+    if faults:
+        more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+        raise ModelError(f"{path}: {'; '.join(faults[:3])}{more}")
+    for name, tensor in weights.items():
+        value = tensor.float()
+        if not torch.isfinite(value).all():
+            raise ModelError(f"{path}: {name} holds numbers that are not finite")
+        wanted[name].copy_(value.T if name == "mel_filters" else value)
+
+
+def _published(name: str) -> str:
+    """Our name of a weight to the file's."""
+    if name == "log_mel.filters":
+        return "mel_filters"
+    for ours, theirs in (("encoder_ln.", "enc.ln."), ("encoder.", "enc.blocks."), ("head.", "blocks.")):
+        if name.startswith(ours):
+            return theirs + name[len(ours) :]
+    return f"enc.{name}" if name.partition(".")[0] in ("c1", "c2", "pos") else name

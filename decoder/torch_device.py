@@ -1,0 +1,37 @@
+"""A device as torch names it, and its errors as ours. Knows no model."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import torch
+
+from decoder.errors import ModelError, OutOfMemory
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SIGNS = ("out of memory", "can't allocate memory", "alloc_failed", "not enough memory", "bad_alloc")
+
+
+def torch_device(name: str) -> torch.device:
+    """ "cpu" or "cuda:N", if this torch can use it. Raises ModelError."""
+    device = torch.device(name)
+    if device.type == "cuda":
+        cards, index = torch.cuda.device_count(), int(name.partition(":")[2] or 0)  # torch's own wraps round at 128
+        if index >= cards:
+            found = f"got {cards} CUDA cards that this torch ({torch.__version__}) sees"
+            raise ModelError(f"{name}: {found}, expected {index + 1} or more")
+    return device
+
+
+@contextlib.contextmanager
+def memory_errors() -> Iterator[None]:
+    """Turns torch's ways to say that memory is short into OutOfMemory."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in SIGNS):
+            raise OutOfMemory(str(error)) from error
+        raise
