@@ -8,6 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 MODEL := models/moonshine-tiny-en
+PASSES ?= second
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
@@ -50,11 +51,11 @@ format: $(VENV)/dev.stamp ## rewrite the sources in the house's format
 proto: $(VENV)/dev.stamp ## generate the Python code of proto/, beside the .proto files
 	$(BIN)/python scripts/gen_proto.py
 
-bench: setup ## streams held, delays and throughput on this machine
-	$(BIN)/python -m scripts.bench
+bench: setup ## streams held, delays and throughput on this machine; PASSES=first, both or second
+	$(BIN)/python -m scripts.bench --passes $(PASSES)
 
-soak: setup ## an hour-long call, an hour-long file and 500 idle connections: memory and delays stay flat
-	$(BIN)/python -m scripts.soak
+soak: setup ## an hour-long call, an hour-long file and 500 idle connections: memory and delays stay flat; PASSES
+	$(BIN)/python -m scripts.soak --passes $(PASSES)
 
 coverage: setup ## all tests, with the branches they miss
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered

@@ -1,10 +1,10 @@
 """What a node does on this machine, against the bare model on the same cores in the same run. `make bench` runs it.
 
-The floor comes first: the model's own batched decoding of the very utterances that the node will cut out of the calls,
-with no server, no audio and no clock around it. Then recordings through the file RPC, then calls at the pace of speech:
-more and more of them until the slowest finals come too late, and at 80 % of what was held the delays. The simulated
-callers take their share of the same cores. Every figure is a ratio to the floor, which is the one number that may be
-compared between machines.
+The floor comes first: the model's own batched work on the very utterances, or chunks of the first pass, that the node
+will cut out of the calls, with no server, no audio and no clock around it. Then recordings through the file RPC, then
+calls at the pace of speech: more and more of them until the slowest finals come too late, and at 80 % of what was held
+the delays. The simulated callers take their share of the same cores. Every figure is a ratio to the floor, which is the
+one number that may be compared between machines.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ import io
 import itertools
 import json
 import math
+import os
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,12 +35,15 @@ from clients.config import RecognitionConfig, StreamConfig
 from clients.simulated_call import CallSource, Pace
 from clients.simulator import simulate_in_processes
 from clients.simulator_figures import Figures, Spread
+from decoder.acoustic import Chunk, load_acoustic_model
 from decoder.audio import open_file
+from decoder.device import Outcome, Whole
+from decoder.first_pass import FirstPass
 from decoder.model_folder import ModelFolder
 from decoder.recognizer import FILE_RULES, RecognizerConfig
 from decoder.second_pass import SecondPass
 from decoder.stream import Decoder, StreamSettings
-from decoder.types import AudioFormat, EndpointRules, Event, StreamOptions
+from decoder.types import AudioFormat, EndpointRules, Event, Passes, StreamOptions, Transcript
 from decoder.vad import SAMPLE_RATE
 from scripts.node_process import NodeProcess
 from scripts.speech import ROOT, recordings
@@ -49,9 +53,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from decoder.device import Job
+    from decoder.acoustic import AcousticModel
+    from decoder.device import Job, WholeModel
 
-MODEL = ROOT / "models" / "moonshine-tiny-en"
+CONFIG = RecognizerConfig(ROOT / "models" / "en-streaming", ROOT / "models" / "moonshine-tiny-en")
 TELEPHONE_RATE = 8_000  # Hz
 FILES_AT_ONCE = 16
 PAUSES_S = (1.5, 2.5, 1.0, 3.0)  # between a call's utterances: somebody else talks
@@ -59,7 +64,7 @@ LATE_SIMULATOR_S = 0.05  # with one of a hundred messages: then the callers, not
 
 
 class _Captor:
-    """Stands where a device would be, and keeps the audio that would be decoded."""
+    """Stands where a device would be, and keeps what would be decoded; a chunk is answered at once, for the next."""
 
     name = "captor"
 
@@ -70,17 +75,17 @@ class _Captor:
     def bind(self) -> int:
         return 1
 
-    def unbind(self, owner: int) -> None: ...
-
     def submit(self, job: Job) -> None:
         self.jobs.append(job)
+        if isinstance(job.task, Chunk):
+            job.done(Outcome(Transcript(()), 0.0, 1))
 
 
 @dataclass(frozen=True)
 class Floor:
-    """The bare model on the utterances of one condition."""
+    """The bare model on the pieces of one condition: utterances, or chunks of them."""
 
-    utterances: int
+    pieces: int
     speech_s: float  # audio in them
     calls_s: float  # audio of the calls that they were cut from
     audio_s_per_s: float  # speech decoded a second
@@ -95,6 +100,7 @@ class Streams:
     final_after_half_close: Spread | None
     endpoint_to_final: Spread | None
     simulator_late: Spread | None
+    node_cores: float  # that it had busy, on the mean
 
 
 @dataclass
@@ -106,6 +112,7 @@ class Report:
     trials: list[Streams] = field(default_factory=list)
     most_held: int = 0
     at_80_percent: Streams | None = None
+    silent_share_of_speech: float = 0.0  # the node's processor time for a silent stream, over that for the calls
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -114,24 +121,34 @@ def main(argv: Sequence[str] | None = None) -> int:
     quick: bool = arguments.quick
     calls = make_calls(2 if quick else 8)
 
+    passes, chunk_ms = Passes(arguments.passes), arguments.chunk_ms
     console.print("[bold]the floor[/bold]: the bare model, batched, sorted by length")
-    report = Report(
-        live_floor=floor(calls, EndpointRules(), recording=False),
-        file_floor=floor(calls, FILE_RULES, recording=True),
-    )
-    for name, bare in (("live utterances", report.live_floor), ("file segments", report.file_floor)):
+    if passes is Passes.SECOND:
+        whole: WholeModel = SecondPass(ModelFolder.read(_folder(passes)))
+        report = Report(whole_floor(whole, calls, EndpointRules(), passes, False), _file_floor(whole, calls, passes))
+    else:
+        model = load_acoustic_model(ModelFolder.read(_folder(Passes.FIRST)), "cpu", CONFIG.max_chunk_batch, chunk_ms)
+        by = Passes.FIRST if passes is Passes.FIRST else Passes.SECOND
+        whole = FirstPass(model) if passes is Passes.FIRST else SecondPass(ModelFolder.read(_folder(by)))
+        report = Report(chunk_floor(model, calls), _file_floor(whole, calls, by))
+    for name, bare in (("live pieces", report.live_floor), ("file segments", report.file_floor)):
         console.print(
-            f"  {bare.utterances} {name}, {bare.speech_s:.0f} s in {bare.calls_s:.0f} s of calls: "
+            f"  {bare.pieces} {name}, {bare.speech_s:.0f} s in {bare.calls_s:.0f} s of calls: "
             f"{bare.audio_s_per_s:.1f} audio-s/s"
         )
-    with NodeProcess() as node:
+    flags = ("--passes", passes.value, "--chunk-ms", str(chunk_ms), "--decoders", str(arguments.decoders))
+    with NodeProcess(*flags) as node:
         files(node.address, calls, report)
         console.print(
             f"[bold]files[/bold], {FILES_AT_ONCE} at once: {report.files_audio_s_per_s:.1f} audio-s/s of recording, "
             f"{report.files_share_of_floor:.2f} of the floor"
         )
         console.print(f"[bold]calls[/bold], until p99 of final after half-close is over {arguments.p99_final:g} s")
-        streams(node.address, calls, report, arguments.p99_final, 4 if quick else None, console)
+        streams(node, calls, report, arguments.p99_final, 4 if quick else arguments.calls, console)
+        report.silent_share_of_speech = silence(node, calls)
+        console.print(
+            f"a silent stream takes {report.silent_share_of_speech:.3f} of the processor time of a call of its length"
+        )
     console.print(_table(report))
     if arguments.json:
         arguments.json.write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
@@ -163,26 +180,67 @@ def mulaw(samples: NDArray[np.int16], container: str) -> bytes:
     return raw.getvalue()
 
 
-def floor(calls: Sequence[NDArray[np.int16]], rules: EndpointRules, *, recording: bool) -> Floor:
-    """Cuts the calls as a node does and decodes the pieces with nothing in the way."""
-    captor = _Captor()
+def _folder(by: Passes) -> Path:
+    folder = CONFIG.first_model_dir if by is Passes.FIRST else CONFIG.second_model_dir
+    assert folder is not None
+    return folder
+
+
+def _captured(
+    calls: Sequence[NDArray[np.int16]],
+    rules: EndpointRules,
+    settings: StreamSettings,
+    model: AcousticModel | None = None,
+) -> list[list[Job]]:
+    """What a node would have the device do, a list a call."""
+    captured = []
     for call in calls:
-        decoder = Decoder(captor, 0, RecognizerConfig(MODEL).vad_aggressiveness)  # type: ignore[arg-type]
+        captor = _Captor()
+        decoder = Decoder(captor, 0, CONFIG.vad_aggressiveness, model)  # type: ignore[arg-type]
         decoder.bind()
-        settings = StreamSettings(partial_interval_ms=0, recording=recording)
         decoder.open(0, StreamOptions(rules=rules), settings, _ignore)
         for block in open_file(mulaw(call, "WAV"), AudioFormat()).blocks():
             decoder.accept(block[0])
         decoder.finish()
-    config = RecognizerConfig(MODEL)
-    pieces = sorted((job.samples for job in captor.jobs), key=len)
+        captured.append(captor.jobs)
+    return captured
+
+
+def chunk_floor(model: AcousticModel, calls: Sequence[NDArray[np.int16]]) -> Floor:
+    """The chunks of all calls, as many calls at once as a batch may have, with nothing in the way."""
+    captured = _captured(calls, EndpointRules(), StreamSettings(Passes.FIRST), model)
+    chunks = [[job.task for job in jobs if isinstance(job.task, Chunk)] for jobs in captured]
+    streams_ = [
+        [replace(chunk, slot=slot) for chunk in chunks[slot % len(calls)]] for slot in range(CONFIG.max_chunk_batch)
+    ]
+    batches = [[stream[at] for stream in streams_ if at < len(stream)] for at in range(max(map(len, streams_)))]
+    for batch in batches[:3]:
+        model.forward(batch)  # warms up
+    begun = time.perf_counter()
+    for batch in batches:
+        model.forward(batch)
+    wall_s = time.perf_counter() - begun
+    speech_s = sum(map(len, streams_)) * model.shape.step / SAMPLE_RATE
+    calls_s = sum(len(calls[slot % len(calls)]) for slot in range(CONFIG.max_chunk_batch)) / TELEPHONE_RATE
+    return Floor(sum(map(len, streams_)), speech_s, calls_s, speech_s / wall_s)
+
+
+def _file_floor(model: WholeModel, calls: Sequence[NDArray[np.int16]], by: Passes) -> Floor:
+    return whole_floor(model, calls, FILE_RULES, by, True)
+
+
+def whole_floor(
+    model: WholeModel, calls: Sequence[NDArray[np.int16]], rules: EndpointRules, by: Passes, recording: bool
+) -> Floor:
+    """Cuts the calls as a node does and decodes the pieces with nothing in the way."""
+    captured = _captured(calls, rules, StreamSettings(by, partial_interval_ms=0, recording=recording))
+    samples = [job.task.samples for jobs in captured for job in jobs if isinstance(job.task, Whole)]
     batches: list[list[NDArray[np.int16]]] = [[]]
-    for piece in pieces:
-        full = len(piece) * (len(batches[-1]) + 1) > config.max_batch_s * SAMPLE_RATE
-        if batches[-1] and (full or len(batches[-1]) == config.max_batch):
+    for piece in sorted(samples, key=len):
+        full = len(piece) * (len(batches[-1]) + 1) > CONFIG.max_batch_s * SAMPLE_RATE
+        if batches[-1] and (full or len(batches[-1]) == CONFIG.max_batch):
             batches.append([])
         batches[-1].append(piece)
-    model = SecondPass(ModelFolder.read(MODEL))
     times = []
     for _ in range(3):  # the first warms up
         begun = time.perf_counter()
@@ -190,9 +248,9 @@ def floor(calls: Sequence[NDArray[np.int16]], rules: EndpointRules, *, recording
             for _ in model.decode(batch, beam=1, word_times=True):
                 pass
         times.append(time.perf_counter() - begun)
-    speech_s = sum(map(len, pieces)) / SAMPLE_RATE
+    speech_s = sum(map(len, samples)) / SAMPLE_RATE
     calls_s = sum(map(len, calls)) / TELEPHONE_RATE
-    return Floor(len(pieces), speech_s, calls_s, speech_s / min(times))
+    return Floor(len(samples), speech_s, calls_s, speech_s / min(times))
 
 
 def files(address: str, calls: Sequence[NDArray[np.int16]], report: Report) -> None:
@@ -219,7 +277,7 @@ def files(address: str, calls: Sequence[NDArray[np.int16]], report: Report) -> N
 
 
 def streams(
-    address: str,
+    node: NodeProcess,
     calls: Sequence[NDArray[np.int16]],
     report: Report,
     p99_final_s: float,
@@ -230,13 +288,13 @@ def streams(
     sources = [call_source(number, call) for number, call in enumerate(calls)]
 
     def attempt(count: int) -> Streams:
-        trial = _play(address, sources, count, report.live_floor, p99_final_s)
+        trial = _play(node, sources, count, report.live_floor, p99_final_s)
         report.trials.append(trial)
         late, close = trial.simulator_late, trial.final_after_half_close
         console.print(
             f"  {count} calls: {'held' if trial.held else 'not held'}, {trial.share_of_floor:.2f} of the floor, "
             f"p99 final {close.p99 * 1000 if close else math.nan:.0f} ms, "
-            f"callers late {late.p99 * 1000 if late else math.nan:.0f} ms"
+            f"callers late {late.p99 * 1000 if late else math.nan:.0f} ms, node busy on {trial.node_cores:.2f} cores"
         )
         return trial
 
@@ -264,12 +322,38 @@ def _calls_a_speech(bare: Floor) -> float:
     return bare.calls_s / bare.speech_s
 
 
-def _play(address: str, sources: Sequence[CallSource], count: int, bare: Floor, p99_final_s: float) -> Streams:
+def silence(node: NodeProcess, calls: Sequence[NDArray[np.int16]]) -> float:
+    """The node's processor time for a second of a line's hiss, over that for a second of the calls. Both are sent as
+    fast as flow control lets them."""
+    hiss = np.random.default_rng(1).normal(0, 8, sum(map(len, calls))).astype(np.int16)
+
+    async def run(audio: bytes) -> float:
+        config = call_source(0, calls[0]).config
+        pieces = (audio[at : at + TELEPHONE_RATE // 10] for at in range(0, len(audio), TELEPHONE_RATE // 10))
+        before_s = node_cpu_s(node)
+        async with AsyncClient(node.address) as client, client.stream(pieces, config) as results:
+            async for _ in results:
+                pass
+        return node_cpu_s(node) - before_s
+
+    speech = mulaw(np.concatenate(calls), "RAW")
+    return asyncio.run(run(mulaw(hiss, "RAW"))) / asyncio.run(run(speech))
+
+
+def node_cpu_s(node: NodeProcess) -> float:
+    """Processor time that the node has used, all its threads."""
+    fields = Path(f"/proc/{node.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _play(node: NodeProcess, sources: Sequence[CallSource], count: int, bare: Floor, p99_final_s: float) -> Streams:
     chosen = [sources[number % len(sources)] for number in range(count)]
     longest_s = max(len(source.audio) / source.bytes_per_s for source in chosen)
     # Calls begin all over the first quarter, so that they do not breathe in step.
     pace = Pace(message_ms=100, spread_s=longest_s / 4)
-    reports = simulate_in_processes(address, chosen, processes=1, pace=pace)
+    begun, before_s = time.perf_counter(), node_cpu_s(node)
+    reports = simulate_in_processes(node.address, chosen, processes=1, pace=pace)
+    node_cores = (node_cpu_s(node) - before_s) / (time.perf_counter() - begun)
     figures = Figures.of(reports)
     close, late = figures.half_close_to_last_final, figures.simulator_late
     summaries = [report.summary for report in reports if report.summary is not None]
@@ -289,6 +373,7 @@ def _play(address: str, sources: Sequence[CallSource], count: int, bare: Floor, 
         final_after_half_close=close,
         endpoint_to_final=Spread.of(worst),
         simulator_late=late,
+        node_cores=node_cores,
     )
 
 
@@ -325,6 +410,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m scripts.bench", description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("--quick", action="store_true", help="one minute: the harness at work, not figures to quote")
     parser.add_argument("--p99-final", metavar="SECONDS", type=float, default=1.0, help="(default: %(default)g)")
+    parser.add_argument(
+        "--passes", choices=[by.value for by in Passes], default="second", help="(default: %(default)s)"
+    )
+    parser.add_argument("--chunk-ms", metavar="MS", type=int, default=CONFIG.chunk_ms, help="(default: %(default)s)")
+    parser.add_argument("--decoders", metavar="N", type=int, default=256, help="of the node (default: %(default)s)")
+    parser.add_argument("--calls", metavar="N", type=int, help="play so many, and look for no most")
     parser.add_argument("--json", metavar="FILE", type=Path, help="all figures")
     return parser
 

@@ -38,7 +38,7 @@ MESSAGE = TELEPHONE_RATE // 10  # bytes of mu-law in 100 ms
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     console = Console()
-    with NodeProcess("--max-stream-s", "14400") as node:
+    with NodeProcess("--max-stream-s", "14400", "--passes", arguments.passes) as node:
         asyncio.run(_soak(node, arguments.minutes, arguments.connections, console))
     return 0
 
@@ -124,6 +124,9 @@ def _memory_mib(node: NodeProcess) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m scripts.soak", description=__doc__.split("\n\n", maxsplit=1)[0])
     parser.add_argument("--minutes", metavar="N", type=int, default=60, help="(default: %(default)s)")
+    parser.add_argument(
+        "--passes", choices=("first", "second", "both"), default="second", help="(default: %(default)s)"
+    )
     parser.add_argument("--connections", metavar="N", type=int, default=500, help="(default: %(default)s)")
     return parser
 

@@ -71,13 +71,15 @@ def read_utterance(folder: Path, entry: dict[str, str], telephone: bool) -> Utte
     return Utterance(entry["audio"], entry["text"], seconds, raw.getvalue(), rate, encoding)
 
 
-async def recognize_file(client: AsyncClient, utterance: Utterance) -> str:
-    config = RecognitionConfig(encoding=utterance.encoding, sample_rate=utterance.rate, channels=1)
+async def recognize_file(client: AsyncClient, utterance: Utterance, model: str) -> str:
+    config = RecognitionConfig(encoding=utterance.encoding, sample_rate=utterance.rate, channels=1, model=model)
     return (await client.transcribe(utterance.audio, config)).text
 
 
-async def recognize_stream(client: AsyncClient, utterance: Utterance, message_ms: int) -> str:
-    config = StreamConfig(encoding=utterance.encoding, sample_rate=utterance.rate, channels=1, interim_results=False)
+async def recognize_stream(client: AsyncClient, utterance: Utterance, message_ms: int, model: str) -> str:
+    config = StreamConfig(
+        encoding=utterance.encoding, sample_rate=utterance.rate, channels=1, interim_results=False, model=model
+    )
     size = utterance.rate * SAMPLE_BYTES[utterance.encoding] * message_ms // 1000
     pieces = (utterance.audio[start : start + size] for start in range(0, len(utterance.audio), size))
     async with client.stream(pieces, config) as results:
@@ -105,12 +107,14 @@ async def measure(arguments: argparse.Namespace, utterances: list[Utterance]) ->
     runs: list[Run] = []
     async with AsyncClient(arguments.server) as client:
         if arguments.rpc in ("file", "both"):
-            outcome = await run_all(utterances, arguments.at_once, lambda utterance: recognize_file(client, utterance))
+            outcome = await run_all(
+                utterances, arguments.at_once, lambda utterance: recognize_file(client, utterance, arguments.model)
+            )
             runs.append(Run("file", 0, *outcome))
         for message_ms in arguments.message_ms if arguments.rpc in ("stream", "both") else ():
 
             def recognize(utterance: Utterance, message_ms: int = message_ms) -> Awaitable[str]:
-                return recognize_stream(client, utterance, message_ms)
+                return recognize_stream(client, utterance, message_ms, arguments.model)
 
             runs.append(Run("stream", message_ms, *await run_all(utterances, arguments.at_once, recognize)))
     return runs
@@ -153,6 +157,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m scripts.wer", description=__doc__)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--server", default="127.0.0.1:50051")
+    parser.add_argument("--model", default="", help="its name, of those that the node has (default: the node's choice)")
     parser.add_argument("--rpc", choices=("file", "stream", "both"), default="both")
     parser.add_argument("--message-ms", type=parse_sizes, default=[20, 100, 1000], metavar="MS,MS,...")
     parser.add_argument("--at-once", type=int, default=8, metavar="N", help="calls at a time (default: 8)")
