@@ -72,6 +72,7 @@ class AcousticModel(Protocol):
     frame_ms: float  # of a row of log_probs
     shape: ChunkShape
     longest_samples: int  # of an utterance
+    side_by_side: int  # rows of a call that go at the same time, a thread each
     slots: int
     slot_bytes: int  # of memory on the device, allocated at start
 

@@ -87,8 +87,9 @@ class Whole:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """`done` or `failed` is called, once, on the device's thread under its lock; before that `late`, also at most once,
-    if the job has no result at its deadline: what waits is then forgotten. urgent: goes before others of its right."""
+    """`done` or `failed` is called, at most once, on the device's thread under its lock: not if the owner was unbound,
+    a newer partial took this one's place, or `late` was called of a job that waited. late: once, if the job has no
+    result at its deadline, or waits so shortly before it that it can have none. urgent: before others of its right."""
 
     owner: int
     work: Work
@@ -115,11 +116,13 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class BatchLimits:
-    """chunks: streams taken a chunk further together. jobs: utterances in a batch. file_s, live_s: seconds of audio in
+    """chunks: streams taken a chunk further together. collect_s: that a chunk waits for others to go with, while there
+    is other work. jobs: utterances in a batch. file_s, live_s: seconds of audio in
     a batch of files or of live calls' finals and partials, padding counted; one job may be longer. A live batch is
     short because the next final may have to wait for it."""
 
     chunks: int = 32
+    collect_s: float = 0.03
     jobs: int = 8
     file_s: float = 160.0
     live_s: float = 20.0
@@ -148,6 +151,8 @@ class DeviceWorker:
         self._arrived = threading.Condition()  # guards what waits
         self._waiting: dict[Work, list[Job]] = {work: [] for work in Work}
         self._left: list[int] = []  # slots to wipe
+        self._late: list[Job] = []  # to be told so
+        self._final_s = 0.0  # that a batch of finals takes, a running mean
         self._stopping = False
         self._running: list[_Batch] = []  # this thread's own; the last is in the model, those before it stood aside
         self._thread = threading.Thread(target=self._run, name=f"device-{name}", daemon=True)
@@ -219,7 +224,8 @@ class DeviceWorker:
         with self._arrived:
             self._stopping = True
         running = [job for batch in self._running for job in batch.open.values()]
-        for job in itertools.chain(running, *self._waiting.values()):
+        late = [job for job in self._late if job not in running]
+        for job in itertools.chain(running, late, *self._waiting.values()):
             self._fail(job, self._stopped())
 
     def _turn(self) -> bool:
@@ -230,25 +236,28 @@ class DeviceWorker:
             if self._stopping:
                 return False
             left, self._left = self._left, []
-            late = self._overdue(time.monotonic())
-            jobs = self._schedule(self._running[-1].work if self._running else None)
+            now = time.monotonic()
+            self._late += self._overdue(now)
+            jobs = self._schedule(self._running[-1].work if self._running else None, now)
+        if jobs:
+            self._begin(jobs)  # first of all: whatever happens now, they are known
         if self._chunks is not None:
             for slot in left:
                 self._chunks.clear(slot)
-        for job in late:
-            self._tell(job)
-        if jobs:
-            self._begin(jobs)
+        while self._late:
+            self._tell(self._late.pop(0))
         if self._running:
             self._step(self._running[-1])
         return True
 
     def _overdue(self, now: float) -> list[Job]:
-        """The jobs whose deadline has passed; those of them that wait leave the queue."""
-        finals = self._waiting[Work.FINAL]
-        late = [job for job in finals if job.deadline <= now]
+        """The jobs whose deadline has passed; those that wait and cannot keep theirs any more leave the queue."""
+        finals, done = self._waiting[Work.FINAL], now + self._final_s
+        late = [job for job in finals if job.deadline <= done]
         if late:
-            self._waiting[Work.FINAL] = [job for job in finals if job.deadline > now]
+            self._waiting[Work.FINAL] = [job for job in finals if job.deadline > done]
+            if any(job.deadline > now for job in late):
+                self._final_s *= 0.9  # so that a slow time does not keep finals out for good
         for batch in self._running:
             late += [job for job in batch.open.values() if job.deadline <= now]
         return late
@@ -264,9 +273,12 @@ class DeviceWorker:
                     logger.exception("%s: what is late could not be told", self.name)
                     self._fail(job, error)
 
-    def _schedule(self, present: Work | None) -> list[Job]:
+    def _schedule(self, present: Work | None, now: float) -> list[Job]:
         """The next batch, if it outranks the present one: the oldest job of the first right and its like."""
-        work = next((work for work in Work if self._waiting[work]), None)
+        works = [work for work in Work if self._waiting[work]]
+        if Work.CHUNK in works and (len(works) > 1 or present is not None) and self._may_collect(now):
+            works.remove(Work.CHUNK)
+        work = works[0] if works else None
         if work is None or (present is not None and work >= present):
             return []
         waiting = self._waiting[work]
@@ -277,6 +289,14 @@ class DeviceWorker:
         taken = set(chosen)
         self._waiting[work] = [job for job in waiting if job not in taken]
         return chosen
+
+    def _may_collect(self, now: float) -> bool:
+        """Whether chunks may wait for more of them. Each alone costs so much that other work would never have its turn;
+        with nothing else to do there is nothing to wait for."""
+        chunks = self._waiting[Work.CHUNK]
+        return len(chunks) < self._limits.chunks and all(
+            not job.urgent and now - job.since < self._limits.collect_s for job in chunks
+        )
 
     def _chunk_batch(self, waiting: list[Job]) -> list[Job]:
         if len(waiting) > self._limits.chunks:
@@ -365,6 +385,8 @@ class DeviceWorker:
             self._running.remove(batch)
             audio_s = sum(self._length(job.task) for job in batch.jobs) / self._rate
             self._observer.batch(batch.work.name.lower(), len(batch.jobs), audio_s, batch.wall_s)
+            if batch.work is Work.FINAL:
+                self._final_s += (time.monotonic() - batch.started - self._final_s) / 8
 
     def _length(self, task: Whole | Chunk) -> int:
         """Samples of new audio in it."""

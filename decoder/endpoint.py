@@ -36,12 +36,13 @@ class Step(enum.Enum):
 @dataclass(frozen=True, slots=True)
 class Utterance:
     """Frames [start, end) are the audio to decode; `speech` says which of them are speech, the last before
-    `speech_end`."""
+    `speech_end`. `cut`: speech goes on behind it."""
 
     start: int
     end: int
     speech_end: int
     speech: tuple[bool, ...]
+    cut: bool = False
 
     @property
     def spoken(self) -> int:
@@ -115,7 +116,7 @@ class Endpointer:
     def _cut(self) -> Utterance:
         at = self.start + best_pause(self._speech, self._energy)
         kept = at - self.start
-        closed = Utterance(self.start, at, min(at, self._speech_end), tuple(self._speech[:kept]))
+        closed = Utterance(self.start, at, min(at, self._speech_end), tuple(self._speech[:kept]), cut=True)
         self.start = at
         self._speech, self._energy = self._speech[kept:], self._energy[kept:]
         return closed

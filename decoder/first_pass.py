@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from decoder.search.ctc import Path, Search
 
 
-CALL_S = 12.0  # of audio in one call of the model for recordings: a live call may have to wait for it
+CALL_S = 12.0  # of audio a thread in one call of the model for recordings: a live call may have to wait for it
 
 
 class FirstPass:
@@ -53,9 +53,9 @@ class FirstPass:
         for chunk in chunks:
             if chunk.index == 0:
                 self._search.clear(chunk.slot)
-        with memory_errors():
-            sound = torch.isfinite(log_probs).all(-1).all(-1).tolist()
-            self._search.advance([chunk.slot for chunk in chunks], log_probs, frames)
+        # From here on the chunks may not come again, so want of memory is a fault like any other.
+        sound = torch.isfinite(log_probs).all(-1).all(-1).tolist()
+        self._search.advance([chunk.slot for chunk in chunks], log_probs, frames)
         yield [(row, self._so_far(chunk.slot) if sound[row] else _unsound()) for row, chunk in enumerate(chunks)]
 
     def decode(
@@ -81,7 +81,8 @@ class FirstPass:
         """The rows of each call of the model; they come sorted by length."""
         most, rows = CALL_S * self.model.info.sample_rate, list[int]()
         for row, samples in enumerate(batch):
-            if rows and len(samples) * (len(rows) + 1) > most:
+            deep = -(-(len(rows) + 1) // self.model.side_by_side)
+            if deep > 1 and len(samples) * deep > most:
                 yield rows
                 rows = []
             rows.append(row)
@@ -103,7 +104,7 @@ class FirstPass:
         words = self.model.vocabulary.words(path.tokens)
         if not words:
             return None
-        text = " ".join(text for text, _ in words)
+        text = self.model.vocabulary.separator.join(text for text, _ in words)
         confidence = math.exp(sum(path.log_probs) / len(path.log_probs))
         return Hypothesis(text, confidence, timed_words(words, path.log_probs, path.spans, self.model.frame_ms))
 

@@ -3,8 +3,9 @@
 with Recognizer(RecognizerConfig(second_model_dir=Path("models/moonshine-tiny-en"))) as recognizer:
     with recognizer.pool.lend(timeout=1.0) as lease:
         stream = recognizer.open_stream(lease, AudioFormat(), StreamOptions(), sink=print)
-        for _ in stream.accept(wav_bytes):
-            pass  # a live server would let others have their turn
+        for _ in stream.accept(wav_bytes):  # a live server would let others have their turn
+            while not stream.has_room:
+                time.sleep(0.01)
         for _ in stream.finish():  # ... Final..., Finished
             pass
 """
@@ -144,7 +145,12 @@ class Recognizer:
         self._workers: dict[str, DeviceWorker] = {}
         self._first: dict[str, FirstPass] = {}
         threads = config.threads or _cores()
-        limits = BatchLimits(config.max_chunk_batch, config.max_batch, config.max_batch_s, config.max_live_batch_s)
+        limits = BatchLimits(
+            chunks=config.max_chunk_batch,
+            jobs=config.max_batch,
+            file_s=config.max_batch_s,
+            live_s=config.max_live_batch_s,
+        )
         try:
             names = [folder.info.name for folder in read.values()]
             if len(set(names)) < len(names):
@@ -193,9 +199,11 @@ class Recognizer:
         passes = {model.name: by for by, model in self._by_pass.items()}
         if name not in ("", *passes):
             raise UnknownModel("model", name, tuple(passes))
-        info = next(model for model in self.models if name in ("", model.name))
-        if language and language.lower().split("-")[0] not in {known.lower() for known in info.languages}:
-            raise UnknownModel("language_code", language, info.languages)
+        wanted = [model for model in self.models if name in ("", model.name)]
+        for info in wanted:
+            if language and language.lower().split("-")[0] not in {known.lower() for known in info.languages}:
+                raise UnknownModel("language_code", language, info.languages)
+        info = wanted[0]
         return info, passes[name] if name else self._passes
 
     def open_stream(

@@ -63,6 +63,7 @@ PENDING_FINALS = 2  # utterances of a live stream that may wait for the device b
 PENDING_SEGMENTS = 16  # likewise of a recording: enough to sort by length
 REAL_TIME_SLACK_S = 2.0  # a stream this far ahead of the clock is a recording in a hurry, and waits as one
 LEAD_HALVED_S = 5.0  # an old lead fades: a burst is forgiven
+OWED_S = 10.0  # of audio that a stream may be behind and catch up: the node itself may have held it back
 SHORTEST_SPEECH = 100 // FRAME_MS  # frames; less is a click
 
 
@@ -179,7 +180,6 @@ class Decoder:
         with self._worker.lock:
             if self.state is State.UTTERANCE:
                 self._end_utterance(self._endpointer.close())
-                self._feed()
 
     def finish(self) -> None:
         """No more audio: ends the open utterance and, when all results are sent, the stream."""
@@ -303,7 +303,7 @@ class Decoder:
             closed.start,
             closed.end,
             done=lambda outcome: self._on_whole(segment, outcome),
-            failed=self._on_failed if self._first_pass is None else lambda _: self._on_late(segment),
+            failed=lambda error: self._on_whole_failed(segment, error),
             late=lambda: self._on_late(segment),
             deadline=time.monotonic() + budget_s if budget_s else math.inf,
         )
@@ -313,7 +313,7 @@ class Decoder:
         audio_ms, now = self.processed_ms, time.monotonic()
         elapsed_s = now - self._marked
         gained_s = (audio_ms - self._marked_ms) / 1000 - elapsed_s
-        self._lead_s = max(0.0, self._lead_s * 0.5 ** (elapsed_s / LEAD_HALVED_S) + gained_s)
+        self._lead_s = max(-OWED_S, self._lead_s * 0.5 ** (elapsed_s / LEAD_HALVED_S) + gained_s)
         self._marked_ms, self._marked = audio_ms, now
         return self._lead_s > REAL_TIME_SLACK_S
 
@@ -423,6 +423,13 @@ class Decoder:
         if segment in self._pending:  # else it was too late
             self._pending[segment].whole = outcome
             self._send_finals()
+
+    def _on_whole_failed(self, segment: int, error: Exception) -> None:
+        pending = self._pending.get(segment)
+        if self._first_pass is None or (pending is not None and pending.whole is not None):
+            self._on_failed(error)  # there is nothing else, or its words are here and could not be passed on
+        else:
+            self._on_late(segment)
 
     def _on_late(self, segment: int) -> None:
         if segment in self._pending:

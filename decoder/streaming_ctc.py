@@ -58,11 +58,11 @@ class StreamingCtc:
         self.longest_samples = sizes.max_frames * 2 * HOP
         self._mel_frames = chunk_ms // MEL_MS
         self._device = torch_device(device)
-        torch.backends.cudnn.allow_tf32 = False  # a card's convolutions rounded to 10 bits: 5e-3 off in the end
-        self._threads = threads if self._device.type == "cpu" else 1
+        torch.backends.cudnn.allow_tf32 = False  # 10 bits in a card's convolutions: 5e-3 off, emulated
+        self.side_by_side = threads if self._device.type == "cpu" else 1
         # Threads inside an operation wait for each other, and on busy cores long: here each has rows of its own.
         torch.set_num_threads(1)
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="first-pass")
+        self._pool = ThreadPoolExecutor(self.side_by_side, thread_name_prefix="first-pass")
         with memory_errors():
             network = Network(sizes, slots, chunk_ms // FRAME_MS)
         caches = (network.encoder_cache, network.head_cache, network.past)
@@ -96,9 +96,9 @@ class StreamingCtc:
         self, run: Callable[[Sequence[T]], tuple[Tensor, list[int]]], rows: Sequence[T]
     ) -> tuple[Tensor, list[int]]:
         """Runs the rows in equal parts, a thread each."""
-        if self._threads == 1 or len(rows) == 1:
+        if self.side_by_side == 1 or len(rows) == 1:
             return run(rows)
-        size = -(-len(rows) // self._threads)
+        size = -(-len(rows) // self.side_by_side)
         others = [self._pool.submit(run, rows[at : at + size]) for at in range(size, len(rows), size)]
         try:
             parts = [run(rows[:size])]

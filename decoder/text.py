@@ -81,6 +81,11 @@ class Vocabulary:
         """The id of CTC's blank, if one is named as it usually is."""
         return next((self.pieces.index(name) for name in BLANKS if name in self.pieces), None)
 
+    @property
+    def separator(self) -> str:
+        """Between words: nothing, if tokens do not mark where one begins."""
+        return " " if self._spaced else ""
+
     def words(self, tokens: Sequence[int]) -> list[tuple[str, range]]:
         """The words, each with the positions of its tokens. Special tokens such as <s> hold no text."""
         spans: list[tuple[list[bytes], range]] = []

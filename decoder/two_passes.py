@@ -38,7 +38,8 @@ def decide(
 ) -> Decided:
     """chunked: what the first pass heard chunk by chunk; whole: what either pass made of the whole utterance. One may
     be None: it is not wanted, or did not come in time."""
-    heard = () if chunked is None else tuple(_inside(one, utterance) for one in _own(chunked, utterance))
+    own = _own(chunked or (), utterance) if utterance.cut else chunked or ()
+    heard = tuple(_inside(one, utterance) for one in own)
     if whole is None:
         return Decided(heard, WordTiming.CTC, Source.FIRST if passes is Passes.FIRST else Source.FIRST_IN_TIME)
     if passes is Passes.FIRST:
@@ -51,7 +52,7 @@ def decide(
 
 
 def _own(hypotheses: Sequence[Hypothesis], utterance: Utterance) -> tuple[Hypothesis, ...]:
-    """Without the words that belong to the next utterance: where this one was cut, the first pass has heard on."""
+    """Without the words that belong to the next utterance: behind the cut the first pass has heard on."""
     end_ms = (utterance.end - utterance.start) * FRAME_MS
     kept = []
     for hypothesis in hypotheses:
@@ -59,7 +60,10 @@ def _own(hypotheses: Sequence[Hypothesis], utterance: Utterance) -> tuple[Hypoth
         if len(words) == len(hypothesis.words):
             kept.append(hypothesis)
         elif words:
-            kept.append(replace(hypothesis, text=" ".join(word.text for word in words), words=words))
+            end = 0
+            for word in words:
+                end = hypothesis.text.index(word.text, end) + len(word.text)
+            kept.append(replace(hypothesis, text=hypothesis.text[:end], words=words))
     return tuple(kept)
 
 

@@ -83,7 +83,7 @@ class WenetModel:
             raise folder.fault(
                 f"wenet.left_chunks: got {left_chunks}, expected 0 or more: caches are allocated at start"
             )
-        self.info, self.slots = folder.info, slots
+        self.info, self.slots, self.side_by_side = folder.info, slots, 1
         self.vocabulary = Vocabulary.read_tokens(units)
         self.longest_samples = LONGEST_SAMPLES
         self._device = torch_device(device)

@@ -58,7 +58,7 @@ class ZipformerModel:
         check_rate(folder)
         path = folder.file(folder.value("model", str, "zipformer"))
         tokens = folder.file(folder.value("tokens", str, "zipformer"))
-        self.info, self.slots = folder.info, slots
+        self.info, self.slots, self.side_by_side = folder.info, slots, 1
         self.vocabulary = Vocabulary.read_tokens(tokens)
         self.longest_samples = LONGEST_SAMPLES
         self._device = torch_device(device)

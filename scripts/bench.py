@@ -127,10 +127,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         whole: WholeModel = SecondPass(ModelFolder.read(_folder(passes)))
         report = Report(whole_floor(whole, calls, EndpointRules(), passes, False), _file_floor(whole, calls, passes))
     else:
-        model = load_acoustic_model(ModelFolder.read(_folder(Passes.FIRST)), "cpu", CONFIG.max_chunk_batch, chunk_ms)
+        first = ModelFolder.read(_folder(Passes.FIRST))
+        model = load_acoustic_model(first, "cpu", CONFIG.max_chunk_batch, chunk_ms, threads=os.cpu_count() or 1)
         by = Passes.FIRST if passes is Passes.FIRST else Passes.SECOND
         whole = FirstPass(model) if passes is Passes.FIRST else SecondPass(ModelFolder.read(_folder(by)))
-        report = Report(chunk_floor(model, calls), _file_floor(whole, calls, by))
+        live = chunk_floor(model, calls)
+        if passes is Passes.BOTH:
+            live = _one_after_the_other(live, whole_floor(whole, calls, EndpointRules(), by, False))
+        report = Report(live, _file_floor(whole, calls, by))
     for name, bare in (("live pieces", report.live_floor), ("file segments", report.file_floor)):
         console.print(
             f"  {bare.pieces} {name}, {bare.speech_s:.0f} s in {bare.calls_s:.0f} s of calls: "
@@ -223,6 +227,12 @@ def chunk_floor(model: AcousticModel, calls: Sequence[NDArray[np.int16]]) -> Flo
     speech_s = sum(map(len, streams_)) * model.shape.step / SAMPLE_RATE
     calls_s = sum(len(calls[slot % len(calls)]) for slot in range(CONFIG.max_chunk_batch)) / TELEPHONE_RATE
     return Floor(sum(map(len, streams_)), speech_s, calls_s, speech_s / wall_s)
+
+
+def _one_after_the_other(first: Floor, second: Floor) -> Floor:
+    """Both on the same calls."""
+    together = 1 / (1 / first.audio_s_per_s + 1 / second.audio_s_per_s)
+    return replace(first, pieces=first.pieces + second.pieces, audio_s_per_s=together)
 
 
 def _file_floor(model: WholeModel, calls: Sequence[NDArray[np.int16]], by: Passes) -> Floor:

@@ -84,7 +84,7 @@ class Settings(BaseModel):
         _CORE.final_budget_ms,
         description="with both passes, longest wait of a live final for the second, ms; then it is the first's; 0: any",
     )
-    max_batch: int = Field(_CORE.max_batch, description="utterances in a batch of the second pass, at most")
+    max_batch: int = Field(_CORE.max_batch, description="whole utterances in a batch, at most")
     max_batch_s: float = Field(_CORE.max_batch_s, description="audio in a batch of files, at most, s; padding counts")
     max_live_batch_s: float = Field(
         _CORE.max_live_batch_s, description="audio in a batch of live calls, at most, s; the next final may wait for it"

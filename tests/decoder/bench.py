@@ -127,8 +127,10 @@ class Bench:
 
 
 @contextlib.contextmanager
-def running(chunks: int = 8, jobs: int = 8, file_s: float = 100.0, live_s: float = 100.0) -> Iterator[Bench]:
-    bench = Bench(BatchLimits(chunks, jobs, file_s, live_s))
+def running(
+    chunks: int = 8, jobs: int = 8, file_s: float = 100.0, live_s: float = 100.0, collect_s: float = 0.0
+) -> Iterator[Bench]:
+    bench = Bench(BatchLimits(chunks, collect_s, jobs, file_s, live_s))
     try:
         yield bench
     finally:

@@ -459,6 +459,42 @@ def test_what_waits_at_its_deadline_is_told_so_once_and_forgotten(bench: Bench, 
     assert bench.answers.empty()
 
 
+def test_what_cannot_keep_its_deadline_any_more_is_told_so_before_it(bench: Bench, clock: Clock) -> None:
+    bench.submit(0)
+    assert bench.model.entered() == [0]
+    clock.ahead_s = 800  # so long a batch takes: of a running mean an eighth, 100 s
+    bench.model.go()
+    bench.answered(0)
+    bench.hold(work=FILE)
+    bench.submit(1, deadline=clock.monotonic() + 80)
+    bench.submit(2, deadline=clock.monotonic() + 120)
+    bench.release()
+    assert bench.answer() == (1, "late")
+    bench.next_batch(2)
+
+
+def test_a_slow_time_does_not_keep_finals_out_for_good(bench: Bench, clock: Clock) -> None:
+    bench.submit(0)
+    assert bench.model.entered() == [0]
+    clock.ahead_s = 800
+    bench.model.go()
+    bench.answered(0)
+    given_up = 0
+    bench.hold(work=FILE)
+    while True:
+        bench.submit(1, deadline=clock.monotonic() + 20)
+        bench.model.go([])
+        if bench.model.entered() == [1]:
+            break
+        assert bench.answer() == (1, "late")
+        given_up += 1
+    assert given_up > 0
+    bench.model.go()
+    bench.answered(1)
+    assert bench.model.entered() == [99]
+    bench.release()
+
+
 def test_what_runs_at_its_deadline_is_told_so_once_and_has_its_result(bench: Bench, clock: Clock) -> None:
     bench.hold()
     for label in (1, 2):

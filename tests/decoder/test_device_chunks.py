@@ -288,3 +288,52 @@ def test_a_device_without_a_first_pass_has_nothing_to_wipe() -> None:
     worker.close()
     worker._thread.join(WAIT_S)
     assert not worker._thread.is_alive()
+
+
+def test_a_wipe_that_fails_leaves_nobody_waiting(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    (owner,) = bench.chunks(1)
+    assert bench.model.entered() == [1]
+    monkeypatch.setattr(bench.first, "clear", lambda slot: 1 // 0)
+    bench.worker.unbind(owner, 1)
+    bench.chunks(2, 3)
+    bench.submit(4, FINAL)
+    bench.model.go()
+    answers = dict(bench.answer() for _ in range(3))
+    assert answers.keys() == {2, 3, 4}
+    assert all(isinstance(error, DeviceError) for error in answers.values())
+
+
+def test_beside_other_work_chunks_wait_for_each_other() -> None:
+    with running(chunks=3, collect_s=1_000.0) as bench:
+        bench.hold(work=FILE)
+        bench.chunks(1, 2)
+        bench.submit(9, FINAL)
+        bench.model.go([])
+        bench.next_batch(9)  # goes before two chunks that may wait
+        assert bench.model.entered() == [99]
+        bench.chunks(3)
+        bench.model.go([])
+        bench.next_batch(1, 2, 3)  # a batch is full
+        assert bench.model.entered() == [99]
+        bench.chunks(4)
+        bench.chunks(5, urgent=True)
+        bench.model.go([])
+        bench.next_batch(4, 5)  # somebody waits for his final
+        assert bench.model.entered() == [99]
+        bench.chunks(6)
+        bench.release()
+        bench.next_batch(6)  # there is nothing else to do
+
+
+def test_chunks_do_not_wait_long() -> None:
+    with running(chunks=3, collect_s=0.001) as bench:
+        bench.hold(work=FILE)
+        bench.chunks(1)
+        while True:
+            bench.model.go([])
+            if bench.model.entered() == [1]:
+                break
+        bench.model.go()
+        bench.answered(1)
+        assert bench.model.entered() == [99]
+        bench.release()

@@ -48,6 +48,7 @@ class Repeater:
     longest_samples = 30 * RATE
     slots = 4
     slot_bytes = 0
+    side_by_side = 1
 
     def __init__(self) -> None:
         self.cleared: list[int] = []
@@ -240,29 +241,47 @@ def test_a_call_has_so_much_audio_and_no_more(first_pass: FirstPass, seconds: li
     assert all(len(call) == 1 or len(call) * max(call) <= module.CALL_S * RATE for call in model.calls)
 
 
+def test_a_call_has_so_much_audio_a_thread(first_pass: FirstPass, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = repeater(first_pass)
+    monkeypatch.setattr(model, "side_by_side", 2)
+    decode(first_pass, [utterance(*[NO] * round(25 * length)) for length in (5, 5, 6, 6, 13, 13, 30)])
+    assert [len(call) for call in model.calls] == [4, 2, 1]
+
+
 def test_a_step_of_streams_is_one_call(first_pass: FirstPass) -> None:
     advance(first_pass, a=(0, utterance(NO)), b=(0, utterance(YES)), c=(0, utterance(0)))
     assert len(repeater(first_pass).calls) == 1
 
 
 def test_without_memory_the_chunks_may_come_again(first_pass: FirstPass, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever it was short: in the model, or afterwards."""
     samples = utterance(NO, NO, 0, YES, YES, TER, DAY, 0, NO, NO)
     expected = decode(first_pass, [samples])
     said: list[Transcript | DeviceError] = []
     for index in range(first_pass.model.chunks(len(samples))):
-        for place, name in ((torch, "isfinite"), (torch.Tensor, "max"), (first_pass.model, "forward")):
-            with monkeypatch.context() as patch:
-                patch.setattr(place, name, fails)
-                with pytest.raises(OutOfMemory):
-                    advance(first_pass, a=(index, samples))
+        with monkeypatch.context() as patch:
+            patch.setattr(first_pass.model, "forward", fails)
+            with pytest.raises(OutOfMemory):
+                advance(first_pass, a=(index, samples))
         said = advance(first_pass, a=(index, samples))
     assert said == expected
 
 
-def fails(*arguments: object) -> None:
-    text = "CUDA out of memory. Tried to allocate 2.00 GiB"
-    raise OutOfMemory(text) if isinstance(arguments[0], list) else RuntimeError(text)
+def fails(*_: object) -> None:
+    raise OutOfMemory("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+
+@pytest.mark.parametrize(("place", "name"), [(torch, "isfinite"), (torch.Tensor, "max")])
+def test_behind_the_model_want_of_memory_is_a_fault(
+    first_pass: FirstPass, monkeypatch: pytest.MonkeyPatch, place: object, name: str
+) -> None:
+    """The model has gone on: the chunks may not come again."""
+
+    def full(*_: object) -> None:
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(place, name, full)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        advance(first_pass, a=(0, utterance(NO)))
 
 
 # What is left behind.

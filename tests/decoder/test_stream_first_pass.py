@@ -1164,3 +1164,39 @@ def test_many_streams_at_once_on_a_real_device_are_heard_as_one_by_one() -> None
     finally:
         worker.close()
     assert max(scribe.sizes) > 1
+
+
+@pytest.mark.parametrize("passes", [FIRST, BOTH])
+def test_words_that_cannot_be_passed_on_fail_the_stream(passes: Passes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def breaks(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("decoder.stream.decide", breaks)
+    call = Call(passes=passes)
+    call.feed(talk(20, 40))
+    call.decoder.finish()
+    answered = []
+
+    def answer_all() -> None:
+        while True:
+            answered.append((call.chunks() or call.finals())[0])
+            call.device.jobs.remove(answered[-1])
+            call.device.answer(answered[-1], said("one", ("one", 0, 100)))
+
+    with pytest.raises(ZeroDivisionError):  # the device's thread catches it ...
+        answer_all()
+    call.device.fail(answered[-1], ZeroDivisionError())  # ... and fails the job with it
+    assert isinstance(call.events[-1], Failed)
+    assert call.state is State.FAILED
+
+
+def test_a_second_pass_that_fails_leaves_the_first_one_s_words() -> None:
+    call = Call(passes=BOTH)
+    call.feed(talk(20, 40))
+    call.decoder.finish()
+    (job,) = call.finals()
+    call.device.fail(job, DeviceError("no memory for this utterance"))
+    call.hear_all(said("one", ("one", 0, 100)))
+    (final,) = call.of(Final)
+    assert (final.source, final.hypotheses[0].text) == (Source.FIRST_IN_TIME, "one")
+    assert call.events[-1] == Finished()

@@ -107,7 +107,7 @@ class _WordTimingEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_WordTiming
     WORD_TIMING_ATTENTION: _WordTiming.ValueType  # 1
     """From the second pass's cross-attention: near, not exact."""
     WORD_TIMING_CTC: _WordTiming.ValueType  # 3
-    """From the first pass's frames, in steps of 40 ms."""
+    """From the first pass's frames: 40 ms long with the model that comes along."""
     WORD_TIMING_MIXED: _WordTiming.ValueType  # 4
     """The first pass's where both passes have the word, else by attention."""
 
@@ -119,7 +119,7 @@ WORD_TIMING_UNSPECIFIED: WordTiming.ValueType  # 0
 WORD_TIMING_ATTENTION: WordTiming.ValueType  # 1
 """From the second pass's cross-attention: near, not exact."""
 WORD_TIMING_CTC: WordTiming.ValueType  # 3
-"""From the first pass's frames, in steps of 40 ms."""
+"""From the first pass's frames: 40 ms long with the model that comes along."""
 WORD_TIMING_MIXED: WordTiming.ValueType  # 4
 """The first pass's where both passes have the word, else by attention."""
 Global___WordTiming: _TypeAlias = WordTiming  # noqa: Y015
