@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 
 from decoder.model_folder import ModelFolder
 from decoder.recognizer import Recognizer, RecognizerConfig
 from decoder.second_pass import SecondPass
 from decoder.types import Passes
+from tests.decoder.streams import Clock, Loudness
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -48,3 +50,28 @@ def both() -> Iterator[Recognizer]:
     yield from running(
         RecognizerConfig(FIRST_MODEL, MODEL, Passes.BOTH, devices=("cpu",), decoders=16, final_budget_ms=0)
     )
+
+
+@pytest.fixture(scope="module")
+def loud_is_speech() -> Iterator[None]:
+    """Voice activity by loudness."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("webrtcvad.Vad", Loudness)
+        yield
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """A stream's clock, which the test sets."""
+    clock = Clock()
+    monkeypatch.setattr("decoder.stream.time", clock)
+    return clock
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """A small model only loses by more, and on a busy machine very much."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

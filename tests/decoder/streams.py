@@ -153,3 +153,10 @@ INTERIM = StreamOptions(interim_results=True, rules=RULES)
 def frames_of(samples: NDArray[np.int16], start: int, end: int) -> NDArray[np.int16]:
     padded = np.concatenate([samples, np.zeros(-len(samples) % FRAME, np.int16)])
     return padded[start * FRAME : end * FRAME]
+
+
+def speak(call: Call, clock: Clock, *lengths: int, seed: int = 0) -> None:
+    """At the pace of speech: frames of silence, speech, silence, ..."""
+    for frame in talk(*lengths, seed=seed).reshape(-1, FRAME):
+        clock.now += FRAME_MS / 1000
+        call.feed(frame)

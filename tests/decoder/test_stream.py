@@ -45,8 +45,6 @@ from tests.decoder.streams import HANGOVER, INTERIM, RULES, SECOND, Call, Clock,
 from tests.speech import pcm_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from numpy.typing import NDArray
 
     from decoder.device import Job
@@ -54,18 +52,7 @@ if TYPE_CHECKING:
 REAL_VAD = webrtcvad.Vad
 
 
-@pytest.fixture(autouse=True, scope="module")
-def loud_is_speech() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("webrtcvad.Vad", Loudness)
-        yield
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("decoder.stream.time", clock)
-    return clock
+pytestmark = pytest.mark.usefixtures("loud_is_speech")
 
 
 def utterances(samples: NDArray[np.int16], rules: EndpointRules) -> list[tuple[int, int]]:

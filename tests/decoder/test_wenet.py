@@ -19,7 +19,7 @@ from tests.decoder.chunks import alone, assert_same, chunk_of, kaldi_frames, noi
 from tests.decoder.tiny_wenet import HEADS, KERNEL, LAYERS, WIDTH, TinyWenet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -48,13 +48,7 @@ def written(path: Path, export: torch.nn.Module, toml: str = TOML, units: str = 
     return ModelFolder.read(path)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """A model this small only loses by more, and on a busy machine very much."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
