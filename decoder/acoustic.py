@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from decoder.errors import ModelError
+from decoder.vad import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -92,6 +93,12 @@ class AcousticModel(Protocol):
     def whole(self, utterances: Sequence[NDArray[np.int16]]) -> tuple[torch.Tensor, list[int]]:
         """log_probs and frames of whole utterances (n,), with all the context that the model can use."""
         ...
+
+
+def check_rate(folder: ModelFolder) -> None:
+    """Raises ModelError unless the model hears what decoders hear."""
+    if folder.info.sample_rate != SAMPLE_RATE:
+        raise folder.fault(f"sample_rate: got {folder.info.sample_rate}, expected {SAMPLE_RATE}")
 
 
 def load_acoustic_model(folder: ModelFolder, device: str, slots: int, chunk_ms: int, threads: int = 1) -> AcousticModel:

@@ -54,7 +54,7 @@ class FirstPass:
             if chunk.index == 0:
                 self._search.clear(chunk.slot)
         # From here on the chunks may not come again, so want of memory is a fault like any other.
-        sound = torch.isfinite(log_probs).all(-1).all(-1).tolist()
+        sound = _sound(log_probs)
         self._search.advance([chunk.slot for chunk in chunks], log_probs, frames)
         yield [(row, self._so_far(chunk.slot) if sound[row] else _unsound()) for row, chunk in enumerate(chunks)]
 
@@ -70,7 +70,7 @@ class FirstPass:
             log_probs, frames = self.model.whole([batch[row] for row in rows])
             search = Greedy(len(rows), self.model.blank)
             with memory_errors():
-                sound = torch.isfinite(log_probs).all(-1).all(-1).tolist()
+                sound = _sound(log_probs)
                 search.advance(range(len(rows)), log_probs, frames)
             yield [
                 (row, self._transcript(search.n_best(at, beam)) if sound[at] else _unsound())
@@ -107,6 +107,12 @@ class FirstPass:
         text = self.model.vocabulary.separator.join(text for text, _ in words)
         confidence = math.exp(sum(path.log_probs) / len(path.log_probs))
         return Hypothesis(text, confidence, timed_words(words, path.log_probs, path.spans, self.model.frame_ms))
+
+
+def _sound(log_probs: torch.Tensor) -> list[bool]:
+    """By row, whether all of it is finite."""
+    rows: list[bool] = torch.isfinite(log_probs).all(-1).all(-1).tolist()
+    return rows
 
 
 def _unsound() -> DeviceError:

@@ -138,8 +138,8 @@ class Network(nn.Module):
     def __init__(self, sizes: Sizes, slots: int, chunk: int) -> None:
         """chunk: frames, even."""
         super().__init__()
-        width, self.blank = sizes.width, sizes.blank
-        self.chunk, self.left, self.heads = chunk, sizes.left_frames, sizes.heads
+        width = sizes.width
+        self.chunk, self.left = chunk, sizes.left_frames
         self.ring = sizes.left_frames + chunk
         self.log_mel = LogMel(torch.zeros(80, WINDOW // 2 + 1))
         self.c1 = nn.Conv1d(80, width, 3)

@@ -176,8 +176,7 @@ class Recognizer:
                 raise ModelError(f"no memory for {config.decoders} decoders a device: {error}") from error
             raise
         # The first is the default: finals are its words.
-        self.folders = tuple(read[by] for by in (Passes.SECOND, Passes.FIRST) if by in read)
-        self.models = tuple(folder.info for folder in self.folders)
+        self.models = tuple(read[by].info for by in (Passes.SECOND, Passes.FIRST) if by in read)
         self._by_pass = {by: folder.info for by, folder in read.items()}
 
     def _decoder(self, device: str, slot: int) -> Decoder:

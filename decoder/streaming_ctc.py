@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import warnings
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -13,15 +12,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.nn import functional
 
-from decoder.acoustic import CHUNKS_MS, Chunk, ChunkShape
+from decoder.acoustic import CHUNKS_MS, Chunk, ChunkShape, check_rate
 from decoder.errors import ModelError
 from decoder.features import HOP, WINDOW
-from decoder.model import FRAME_MS, RATE, Network, Sizes
+from decoder.model import FRAME_MS, Network, Sizes
 from decoder.text import Vocabulary
-from decoder.torch_device import memory_errors, torch_device
+from decoder.torch_device import memory_errors, running, torch_device
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -45,8 +44,7 @@ class StreamingCtc:
         if chunk_ms not in CHUNKS_MS:
             raise ModelError(f"chunk_ms: got {chunk_ms}, expected one of {', '.join(map(str, CHUNKS_MS))}")
         self.info = folder.info
-        if self.info.sample_rate != RATE:
-            raise folder.fault(f"sample_rate: got {self.info.sample_rate}, expected {RATE}")
+        check_rate(folder)
         self.vocabulary = Vocabulary.read_tokens(folder.file("tokens.txt"))
         if len(self.vocabulary.pieces) != sizes.vocabulary:
             found = f"got {len(self.vocabulary.pieces)} tokens, expected config.json's {sizes.vocabulary}"
@@ -83,7 +81,7 @@ class StreamingCtc:
         return max(1, -(-(samples // HOP) // self._mel_frames))
 
     def clear(self, slot: int) -> None:
-        with torch.inference_mode():
+        with torch.no_grad():
             self._network.clear(slot)
 
     def forward(self, chunks: Sequence[Chunk]) -> tuple[Tensor, list[int]]:
@@ -118,7 +116,7 @@ class StreamingCtc:
             for chunk in chunks
         ]
         slots = [chunk.slot for chunk in chunks]
-        with _running():
+        with running():
             log_probs = self._network(
                 self._put(np.stack([chunk.samples for chunk in chunks])),
                 self._put([chunk.index for chunk in chunks]),
@@ -134,20 +132,12 @@ class StreamingCtc:
         for row, samples in zip(padded, utterances, strict=True):
             kept = samples[: len(row) - WINDOW // 2]
             row[WINDOW // 2 : WINDOW // 2 + len(kept)] = kept
-        with _running():
+        with running():
             log_probs = self._network.whole(self._put(padded), self._put(mel_frames))
         return log_probs, [-(-frames // 4) for frames in mel_frames]
 
     def _put(self, values: Any) -> Tensor:
         return torch.as_tensor(values).to(self._device, non_blocking=True)
-
-
-@contextlib.contextmanager
-def _running() -> Iterator[None]:
-    """Round every call of the network. Raises OutOfMemory."""
-    # Unoptimized: the optimizer gains nothing here and compiles anew for shapes it has not met, in the middle of calls.
-    with torch.inference_mode(), memory_errors(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-        yield
 
 
 def _fill(network: Network, path: Path) -> None:

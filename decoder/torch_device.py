@@ -27,6 +27,14 @@ def torch_device(name: str) -> torch.device:
 
 
 @contextlib.contextmanager
+def running() -> Iterator[None]:
+    """Round every call of a TorchScript module. Raises OutOfMemory."""
+    # Unoptimized: the optimizer compiles anew for shapes it has not met, for seconds, in the middle of calls.
+    with torch.no_grad(), memory_errors(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+        yield
+
+
+@contextlib.contextmanager
 def memory_errors() -> Iterator[None]:
     """Turns torch's ways to say that memory is short into OutOfMemory."""
     try:

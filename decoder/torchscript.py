@@ -13,13 +13,12 @@ import torch
 
 from decoder.errors import ModelError
 from decoder.fbank import RATE
-from decoder.torch_device import memory_errors
+from decoder.torch_device import running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from decoder.model_folder import ModelFolder
     from decoder.text import Vocabulary
 
 LONGEST_SAMPLES = 60 * RATE  # of an utterance
@@ -45,24 +44,10 @@ def trial(path: Path, interface: str) -> Iterator[None]:
         raise ModelError(f"{path}: got an error: {_essence(error)}; expected {interface}") from error
 
 
-@contextlib.contextmanager
-def running() -> Iterator[None]:
-    """Round every call of an export. Raises OutOfMemory."""
-    # Unoptimized: the optimizer compiles anew for shapes it has not met, for seconds, in the middle of calls.
-    with torch.no_grad(), memory_errors(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-        yield
-
-
 def check(path: Path, what: str, found: object, expected: object) -> None:
     """Raises ModelError unless they are equal."""
     if found != expected:
         raise ModelError(f"{path}: {what}: got {found}, expected {expected}")
-
-
-def check_rate(folder: ModelFolder) -> None:
-    """Raises ModelError unless the model hears what decoders hear."""
-    if folder.info.sample_rate != RATE:
-        raise folder.fault(f"sample_rate: got {folder.info.sample_rate}, expected {RATE}")
 
 
 def check_tokens(path: Path, vocabulary: Vocabulary, outputs: int) -> int:

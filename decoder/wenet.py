@@ -16,19 +16,17 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
-from decoder.acoustic import Chunk, ChunkShape
+from decoder.acoustic import Chunk, ChunkShape, check_rate
 from decoder.errors import ModelError
 from decoder.fbank import BINS, HOP, RATE, WENET, WINDOW, inner_frames
 from decoder.text import Vocabulary
-from decoder.torch_device import memory_errors, torch_device
+from decoder.torch_device import memory_errors, running, torch_device
 from decoder.torchscript import (
     LONGEST_SAMPLES,
     check,
     check_log_probs,
-    check_rate,
     check_tokens,
     load_export,
-    running,
     stacked,
     trial,
 )
