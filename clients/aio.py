@@ -255,7 +255,8 @@ async def _write(call: _Call, message: pb.StreamingRecognizeRequest) -> bool:
     return True
 
 
-_GONE = (grpc.aio.AioRpcError, asyncio.InvalidStateError)
+# InternalError: what done_writing raises for a call that ends in the same moment.
+_GONE = (grpc.aio.AioRpcError, grpc.aio.InternalError, asyncio.InvalidStateError)
 
 
 def _failure(task: asyncio.Task[None]) -> BaseException | None:
