@@ -6,33 +6,47 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+VENV_K2 ?= .venv-k2
+PYTHON310 ?= $(shell for it in python3.10 $$(pyenv root 2>&-)/versions/3.10.*/bin/python3.10; do \
+  $$it -c '' 2>&- && { echo $$it; break; }; done)
+# PyPI has one k2 1.23.4 for each Python, all under names that fit any: this is CPython 3.10's.
+K2 := k2==1.23.4 --hash=sha256:1404589732fdb7f6f5bf62297a20dd73318b7b4f2e10dd52dc3d5b6669688a4c
 BIN := $(VENV)/bin
 MODEL := models/moonshine-tiny-en
+LM := models/lm-en/en.lm
 PASSES ?= second
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup run demo test check lint proto format bench soak coverage clean
+.PHONY: help setup lm run demo test k2 test-k2 check lint proto format bench soak coverage clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(VENV)/dev.stamp $(MODEL)/setup.stamp ## everything for development: virtual environment, tools, model
+setup: $(VENV)/dev.stamp $(MODEL)/setup.stamp $(LM).stamp ## everything for development: environment, tools, models
 
-run: $(VENV)/run.stamp $(MODEL)/setup.stamp ## a node on 127.0.0.1:50051 with the embedded model
+lm: $(LM).stamp ## the default language model, from the n-grams that pocketsphinx carries
+
+run: $(VENV)/run.stamp $(MODEL)/setup.stamp $(LM).stamp ## a node on 127.0.0.1:50051 with the embedded model
 	@printf '%s\n' 'Once the node is SERVING, type in another shell:' \
 	  '  $(BIN)/parley health' \
 	  '  $(BIN)/parley transcribe tests/data/two_cities.flac' \
 	  '  $(BIN)/parley stream --separate-channels tests/data/demo_call.wav' ''
 	@exec $(BIN)/parley serve
 
-demo: $(VENV)/run.stamp $(MODEL)/setup.stamp ## a stereo call streamed live and files transcribed, words shown
+demo: $(VENV)/run.stamp $(MODEL)/setup.stamp $(LM).stamp ## a stereo call streamed live and files transcribed, words shown
 	@$(BIN)/python -m scripts.demo
 
 test: setup ## all tests
 	$(BIN)/python -m pytest
 
 check: lint test ## the gate: lint and test
+
+k2: $(VENV_K2)/k2.stamp ## the lattice search's lane: Python 3.10, torch 1.13.1 and k2 in .venv-k2, 5 GB
+	@$(MAKE) setup VENV=$(VENV_K2)
+
+test-k2: k2 ## all tests, in the lane that has k2
+	@$(MAKE) test VENV=$(VENV_K2)
 
 lint: $(VENV)/dev.stamp ## format, lint, types, import contracts, protocol, generated code
 	$(BIN)/ruff format --check
@@ -61,18 +75,31 @@ coverage: setup ## all tests, with the branches they miss
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
 
 clean: ## remove what make made
-	rm -rf $(VENV) *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	rm -f $(MODEL)/*.onnx $(MODEL)/*.bin $(MODEL)/setup.stamp
+	rm -rf $(VENV) $(VENV_K2) *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -f $(MODEL)/*.onnx $(MODEL)/*.bin $(MODEL)/setup.stamp $(LM) $(LM).stamp
 
 $(VENV)/run.stamp: pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[model]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[lm,model]'
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,model]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,lm,model]'
 	touch $@
+
+# The stamps of the other lane are those of this one too: nothing may take k2's torch away.
+$(VENV_K2)/k2.stamp: pyproject.toml
+	@test -n "$(PYTHON310)" || { echo 'make k2: found no python3.10, which k2 needs; PYTHON310=... says where it is'; exit 1; }
+	test -x $(VENV_K2)/bin/python || $(PYTHON310) -m venv $(VENV_K2)
+	echo '$(K2)' > $(VENV_K2)/k2.txt
+	$(VENV_K2)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(VENV_K2)/k2.txt
+	$(VENV_K2)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,k2,lm,model]'
+	touch $(VENV_K2)/run.stamp $(VENV_K2)/dev.stamp $@
 
 $(MODEL)/setup.stamp: scripts/fetch_model.py scripts/moonshine_graph.py $(MODEL)/model.toml | $(VENV)/run.stamp
 	$(BIN)/python -m scripts.fetch_model
+	touch $@
+
+$(LM).stamp: training/lm/sphinx.py training/lm/model.py training/lm/prune.py training/lm/kenlm_binary.py | $(VENV)/run.stamp
+	$(BIN)/parley lm build --sphinx --output $(LM) --max-size 30MB --spare 1.2
 	touch $@

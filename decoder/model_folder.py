@@ -86,6 +86,13 @@ class ModelFolder:
             raise self.fault(f"{key}: got {names!r}, expected one name or more")
         return tuple(names)
 
+    def numbers(self, key: str, count: int, section: str = "") -> tuple[float, ...]:
+        """So many numbers."""
+        values = self.value(key, list, section)
+        if len(values) != count or not all(type(value) in (int, float) for value in values):
+            raise self.fault(f"{key}: got {values!r}, expected {count} numbers")
+        return tuple(map(float, values))
+
     def fault(self, problem: str) -> ModelError:
         """The error for something wrong in model.toml."""
         return ModelError(f"{self.path / 'model.toml'}: {problem}")

@@ -86,15 +86,21 @@ class Vocabulary:
         """Between words: nothing, if tokens do not mark where one begins."""
         return " " if self._spaced else ""
 
+    def is_special(self, piece: bytes) -> bool:
+        """Whether it holds no text, as <s> does."""
+        return piece.startswith(b"<") and piece.endswith(b">") and len(piece) > 2
+
+    def begins_word(self, piece: bytes) -> bool:
+        return piece.startswith(SPACE) or (not self._spaced and not self.is_special(piece) and not _continues(piece))
+
     def words(self, tokens: Sequence[int]) -> list[tuple[str, range]]:
         """The words, each with the positions of its tokens. Special tokens such as <s> hold no text."""
         spans: list[tuple[list[bytes], range]] = []
         for at, token in enumerate(tokens):
             piece = self.pieces[token]
-            if piece.startswith(b"<") and piece.endswith(b">") and len(piece) > 2:
+            if self.is_special(piece):
                 continue
-            begins = piece.startswith(SPACE) or (not self._spaced and not _continues(piece))
-            if begins or not spans:
+            if self.begins_word(piece) or not spans:
                 spans.append(([piece], range(at, at + 1)))
             else:
                 parts, span = spans[-1]

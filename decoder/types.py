@@ -72,6 +72,15 @@ class EndpointRules:
             raise InvalidOption("endpoint_rules.longest_utterance", f"{self.longest_utterance_ms} ms", "2 s to 30 s")
 
 
+class SearchKind(enum.Enum):
+    """How the first pass's words are found: the likeliest token of each frame (BEST_PATH), beams of prefixes with a
+    language model (BEAM), or for finals and files a lattice of whole utterances, by k2 (K2)."""
+
+    BEST_PATH = "best_path"
+    BEAM = "beam"
+    K2 = "k2"
+
+
 class Passes(enum.Enum):
     """What decodes: the streaming network as the audio comes (FIRST), the attention decoder over whole utterances
     (SECOND), or interim results from the one and finals from the other (BOTH)."""
@@ -81,9 +90,55 @@ class Passes(enum.Enum):
     BOTH = "both"
 
 
+LONGEST_PHRASE = 100  # characters of a hotword phrase
+MOST_PHRASES = 1_000  # of a request
+MOST_BOOST = 20.0
+MOST_BEAM = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """Words to be heard more readily. boost: what four letters of it are worth, as a natural logarithm."""
+
+    text: str
+    boost: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not self.text.strip() or len(self.text) > LONGEST_PHRASE or not self.text.isprintable():
+            found = ascii(self.text[: LONGEST_PHRASE + 1])
+            raise InvalidOption("speech_contexts.phrases", found, f"1 to {LONGEST_PHRASE} printable characters")
+        if not 0 <= self.boost <= MOST_BOOST:
+            raise InvalidOption("speech_contexts.boost", self.boost, f"0 to {MOST_BOOST:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """How the first pass's words are searched for; None leaves it to the recognizer's config. language_weight: 0 for no
+    language model. word_bonus: natural logarithm, for every word. hotwords: beside the recognizer's own. grammar: the
+    name of one that takes the language model's place, in a lattice search. lattice: wanted beside the words."""
+
+    beam: int | None = None
+    language_weight: float | None = None
+    word_bonus: float | None = None
+    hotwords: tuple[Phrase, ...] = ()
+    grammar: str = ""
+    lattice: bool = False
+
+    def __post_init__(self) -> None:
+        if self.beam is not None and not 1 <= self.beam <= MOST_BEAM:
+            raise InvalidOption("search.beam", self.beam, f"1 to {MOST_BEAM}")
+        if self.language_weight is not None and not 0 <= self.language_weight <= 5:
+            raise InvalidOption("search.language_weight", self.language_weight, "0 to 5")
+        if self.word_bonus is not None and not -10 <= self.word_bonus <= 10:
+            raise InvalidOption("search.word_bonus", self.word_bonus, "-10 to 10")
+        if len(self.hotwords) > MOST_PHRASES:
+            raise InvalidOption("speech_contexts", f"{len(self.hotwords)} phrases", f"at most {MOST_PHRASES}")
+
+
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """What a request wants of its decoder. passes: None leaves it to the recognizer's config."""
+    """What a request wants of its decoder. passes: None leaves it to the recognizer's config. written: finals in
+    written form ("25", not "twenty five"), in this language; "": as spoken."""
 
     interim_results: bool = False
     single_utterance: bool = False
@@ -91,6 +146,8 @@ class StreamOptions:
     word_times: bool = True
     rules: EndpointRules = field(default_factory=EndpointRules)
     passes: Passes | None = None
+    search: SearchOptions = SearchOptions()
+    written: str = ""
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_alternatives <= MOST_ALTERNATIVES:
@@ -119,14 +176,57 @@ class Word:
     text: str
     start_ms: int
     end_ms: int
-    confidence: float  # 0..1, the model's own
+    confidence: float  # 0..1
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Natural logarithms: of all the audio under the words; of the words under the language model, times its weight,
+    with the word bonus; what hotwords have earned."""
+
+    acoustic: float
+    language: float = 0.0
+    hotwords: float = 0.0
+
+    @property
+    def total(self) -> float:
+        return self.acoustic + self.language + self.hotwords
 
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
+    """scores: of a search that has them. stability: of words that are not final the chance, 0..1, that they stay; 0:
+    not known."""
+
     text: str
-    confidence: float  # 0..1, the model's own mean probability a token
+    confidence: float  # 0..1
     words: tuple[Word, ...] = ()
+    scores: Scores | None = None
+    stability: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LatticeArc:
+    """A word between two points; "" for silence. acoustic, language: natural logarithms. posterior: 0..1, the share of
+    all the lattice's paths, by their probability, that go along here."""
+
+    source: int
+    target: int
+    word: str
+    start_ms: int
+    end_ms: int
+    acoustic: float
+    language: float
+    posterior: float
+
+
+@dataclass(frozen=True, slots=True)
+class WordLattice:
+    """What else may have been said. Points are numbered by time: 0 is the utterance's start, `points - 1` its end. Arcs
+    are sorted by source, then target; times are as a transcript's."""
+
+    points: int
+    arcs: tuple[LatticeArc, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +234,7 @@ class Transcript:
     """One utterance's n-best, word times in milliseconds from the utterance's start. No hypotheses: no words in it."""
 
     hypotheses: tuple[Hypothesis, ...]
+    lattice: WordLattice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +283,7 @@ class Final:
     total_s: float  # from the decision to end the utterance to now, wall clock
     queue_s: float  # of that: waiting for the device
     batch_size: int
+    lattice: WordLattice | None = None
 
 
 @dataclass(frozen=True, slots=True)

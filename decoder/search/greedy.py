@@ -17,15 +17,22 @@ if TYPE_CHECKING:
 
     import torch
 
+    from decoder.search.ctc import Wishes
+
 
 class Greedy:
     """See decoder.search.ctc.Search."""
+
+    slot_bytes = 0  # but for a path
 
     def __init__(self, slots: int, blank: int) -> None:
         self._blank = blank
         self._last = np.full(slots, blank)  # each slot's token in its last frame
         self._frames = np.zeros(slots, np.int64)  # seen
         self._paths = [Path()] * slots
+
+    def begin(self, slot: int, wishes: Wishes | None) -> None:  # there is nothing to wish for
+        self.clear(slot)
 
     def clear(self, slot: int) -> None:
         self._last[slot], self._frames[slot], self._paths[slot] = self._blank, 0, Path()
@@ -52,6 +59,9 @@ class Greedy:
         ended = counts > 0
         self._last[rows[ended]] = token[ended, counts[ended] - 1]
         self._frames[rows] += counts
+
+    def best(self, slot: int) -> Path:
+        return self._paths[slot]
 
     def n_best(self, slot: int, count: int) -> list[Path]:  # there is only one
         return [self._paths[slot]]

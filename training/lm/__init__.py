@@ -1,0 +1,1 @@
+"""Word n-gram models: counted, smoothed, pruned, written for the decoder, and judged."""
