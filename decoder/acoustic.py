@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from decoder.model_folder import ModelFolder, ModelInfo
+    from decoder.search.ctc import Wishes
     from decoder.text import Vocabulary
 
 CHUNKS_MS = (160, 320, 640)  # what a node may set
@@ -51,12 +52,14 @@ class ChunkShape:
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
     """samples: the window, (shape.window,) int16, zeros where the utterance has none. index: of the chunk in its
-    utterance, from 0. length: the utterance's samples, for a chunk whose window reaches beyond its end; else None."""
+    utterance, from 0. length: the utterance's samples, for a chunk whose window reaches beyond its end; else None.
+    wishes: with index 0, what the utterance wants of its search."""
 
     slot: int
     index: int
     samples: NDArray[np.int16]
     length: int | None = None
+    wishes: Wishes | None = None
 
 
 class AcousticModel(Protocol):

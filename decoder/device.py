@@ -3,22 +3,25 @@
 Knows jobs and their rights, not streams or words. A job belongs to an id that was bound when its decoder was lent; the
 result of a job whose id was unbound since is dropped and counted, so nothing reaches a stranger. Callbacks run on this
 thread under the device's lock. A model is a generator that yields after each of its calls, and work of a higher right
-goes in between.
+goes in between. A row's result may be a future: then somebody else is still at it, and the device goes on.
 """
 
 from __future__ import annotations
 
 import enum
+import functools
 import itertools
 import logging
 import math
 import threading
 import time
-from dataclasses import dataclass, field
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from decoder.acoustic import Chunk
 from decoder.errors import DeviceError, OutOfMemory
+from decoder.types import Transcript
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,11 +29,14 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from decoder.types import Passes, Transcript
+    from decoder.search.ctc import Wishes
+    from decoder.types import Passes
 
-    Steps: TypeAlias = Iterator[Sequence[tuple[int, Transcript | DeviceError]]]
+    Result: TypeAlias = Transcript | DeviceError | Future[Transcript]
+    Steps: TypeAlias = Iterator[Sequence[tuple[int, Result]]]
 
 logger = logging.getLogger(__name__)
+NOTHING = Transcript(())
 
 
 class Work(enum.IntEnum):
@@ -46,7 +52,9 @@ class Work(enum.IntEnum):
 class WholeModel(Protocol):
     """Decodes utterances; see SecondPass.decode and FirstPass.decode."""
 
-    def decode(self, batch: Sequence[NDArray[np.int16]], *, beam: int, word_times: bool) -> Steps: ...
+    def decode(
+        self, batch: Sequence[NDArray[np.int16]], *, beam: int, word_times: bool, wishes: Sequence[Wishes | None] = ()
+    ) -> Steps: ...
 
 
 class ChunkModel(WholeModel, Protocol):
@@ -55,6 +63,7 @@ class ChunkModel(WholeModel, Protocol):
     step: int
 
     def advance(self, chunks: Sequence[Chunk]) -> Steps: ...
+    def finish(self, slot: int, count: int) -> Transcript: ...
     def clear(self, slot: int) -> None: ...
 
 
@@ -77,12 +86,13 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Whole:
-    """An utterance to decode. samples: (n,) int16, n > 0. by: FIRST or SECOND."""
+    """An utterance to decode. samples: (n,) int16, n > 0. by: FIRST or SECOND. wishes: of the first pass's search."""
 
     samples: NDArray[np.int16]
     by: Passes
     beam: int = 1
     word_times: bool = False
+    wishes: Wishes | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -152,6 +162,8 @@ class DeviceWorker:
         self._waiting: dict[Work, list[Job]] = {work: [] for work in Work}
         self._left: list[int] = []  # slots to wipe
         self._late: list[Job] = []  # to be told so
+        self._elsewhere: dict[Job, Outcome] = {}  # this thread's own: whose words are a future, and what else is known
+        self._came: list[tuple[Job, Future[Transcript]]] = []  # those that are there
         self._final_s = 0.0  # that a batch of finals takes, a running mean
         self._stopping = False
         self._running: list[_Batch] = []  # this thread's own; the last is in the model, those before it stood aside
@@ -203,6 +215,11 @@ class DeviceWorker:
                     break
         self._waiting[job.work].append(job)
 
+    def finish(self, slot: int, count: int) -> Transcript:
+        """The n-best of the slot's utterance. On any thread, with the lock held: no chunk of the slot may be here."""
+        assert self._chunks is not None
+        return self._chunks.finish(slot, count)
+
     def waiting(self) -> dict[str, int]:
         """Jobs that wait, by kind."""
         with self._arrived:
@@ -224,6 +241,7 @@ class DeviceWorker:
         with self._arrived:
             self._stopping = True
         running = [job for batch in self._running for job in batch.open.values()]
+        running += [job for job in self._elsewhere if job not in running]
         late = [job for job in self._late if job not in running]
         for job in itertools.chain(running, late, *self._waiting.values()):
             self._fail(job, self._stopped())
@@ -231,11 +249,14 @@ class DeviceWorker:
     def _turn(self) -> bool:
         """Waits for work and takes one step of the first in right; False when stopped."""
         with self._arrived:
-            while not (self._stopping or self._running or self._left or any(self._waiting.values())):
-                self._arrived.wait()
+            while not (self._stopping or self._running or self._left or self._came or any(self._waiting.values())):
+                self._arrived.wait(self._patience_s())
+                if self._overdue_elsewhere(time.monotonic()):
+                    break
             if self._stopping:
                 return False
             left, self._left = self._left, []
+            came, self._came = self._came, []
             now = time.monotonic()
             self._late += self._overdue(now)
             jobs = self._schedule(self._running[-1].work if self._running else None, now)
@@ -244,6 +265,8 @@ class DeviceWorker:
         if self._chunks is not None:
             for slot in left:
                 self._chunks.clear(slot)
+        for job, future in came:
+            self._take_in(job, future)
         while self._late:
             self._tell(self._late.pop(0))
         if self._running:
@@ -260,7 +283,15 @@ class DeviceWorker:
                 self._final_s *= 0.9  # so that a slow time does not keep finals out for good
         for batch in self._running:
             late += [job for job in batch.open.values() if job.deadline <= now]
-        return late
+        return late + self._overdue_elsewhere(now)
+
+    def _overdue_elsewhere(self, now: float) -> list[Job]:
+        return [job for job in self._elsewhere if job.deadline <= now]
+
+    def _patience_s(self) -> float | None:
+        """How long nothing can happen that nobody tells of; None: for ever."""
+        deadline = min((job.deadline for job in self._elsewhere), default=math.inf)
+        return None if deadline == math.inf else max(0.0, deadline - time.monotonic())
 
     def _tell(self, job: Job) -> None:
         job.deadline = math.inf
@@ -346,7 +377,10 @@ class DeviceWorker:
             return iter(())
         word_times = any(task.word_times for task in wholes)
         return self._models[wholes[0].by].decode(
-            [task.samples for task in wholes], beam=wholes[0].beam, word_times=word_times
+            [task.samples for task in wholes],
+            beam=wholes[0].beam,
+            word_times=word_times,
+            wishes=[task.wishes for task in wholes],
         )
 
     def _step(self, batch: _Batch) -> None:
@@ -377,16 +411,37 @@ class DeviceWorker:
             if isinstance(transcript, DeviceError):
                 self._fail(job, transcript)
                 continue
-            outcome = Outcome(transcript, batch.started - job.since, len(batch.jobs))
-            fault = self._deliver(job, job.done, outcome)
-            if fault is not None:  # one stream's own: its neighbours in the batch still get their words
-                self._fail(job, fault)
+            queue_s, rows = batch.started - job.since, len(batch.jobs)
+            if isinstance(transcript, Future):
+                self._elsewhere[job] = Outcome(NOTHING, queue_s, rows)
+                transcript.add_done_callback(functools.partial(self._on_came, job))
+            else:
+                self._finish(job, Outcome(transcript, queue_s, rows))
         if not batch.open:
             self._running.remove(batch)
             audio_s = sum(self._length(job.task) for job in batch.jobs) / self._rate
             self._observer.batch(batch.work.name.lower(), len(batch.jobs), audio_s, batch.wall_s)
             if batch.work is Work.FINAL:
                 self._final_s += (time.monotonic() - batch.started - self._final_s) / 8
+
+    def _finish(self, job: Job, outcome: Outcome) -> None:
+        fault = self._deliver(job, job.done, outcome)
+        if fault is not None:  # one stream's own: its neighbours in the batch still get their words
+            self._fail(job, fault)
+
+    def _on_came(self, job: Job, future: Future[Transcript]) -> None:
+        """On whatever thread has finished it."""
+        with self._arrived:
+            self._came.append((job, future))
+            self._arrived.notify()
+
+    def _take_in(self, job: Job, future: Future[Transcript]) -> None:
+        outcome = self._elsewhere.pop(job)
+        error = future.exception()
+        if error is None:
+            self._finish(job, replace(outcome, transcript=future.result()))
+        else:
+            self._fail(job, error if isinstance(error, DeviceError) else DeviceError(f"{self.name}: {error}"))
 
     def _length(self, task: Whole | Chunk) -> int:
         """Samples of new audio in it."""

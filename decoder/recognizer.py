@@ -19,15 +19,19 @@ from typing import TYPE_CHECKING
 
 from decoder.acoustic import CHUNKS_MS
 from decoder.audio import open_reader
+from decoder.calibration import Calibration
 from decoder.cards import usable_cards
 from decoder.device import BatchLimits, DeviceWorker, WholeModel
-from decoder.errors import AudioTooLong, Cancelled, ModelError, OutOfMemory, UnknownModel
+from decoder.errors import AudioTooLong, Cancelled, DeviceError, InvalidOption, ModelError, OutOfMemory, UnknownModel
 from decoder.model_folder import ModelFolder
 from decoder.pool import DecoderPool
+from decoder.search.ctc import TOKENS
+from decoder.search.settings import beam_settings
 from decoder.second_pass import SecondPass
 from decoder.stream import AUDIO_BYTES, Decoder, State, StreamSettings
 from decoder.types import (
     LONGEST_UTTERANCE_MS,
+    MOST_BEAM,
     Cursors,
     Encoding,
     EndpointRules,
@@ -35,6 +39,8 @@ from decoder.types import (
     Final,
     Finished,
     Passes,
+    SearchKind,
+    SearchOptions,
     StreamOptions,
 )
 from decoder.vad import SAMPLE_RATE
@@ -47,16 +53,20 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from decoder.acoustic import AcousticModel
     from decoder.audio import FileAudio
     from decoder.device import Observer
-    from decoder.first_pass import FirstPass
+    from decoder.first_pass import FirstPass, Lattices
     from decoder.model_folder import ModelInfo
     from decoder.pool import Lease
+    from decoder.search.lattice_process import LatticeProcess
+    from decoder.search.wishes import Weights, WishMaker
     from decoder.types import AudioFormat, Event, Sink
 
 # A recording is cut where it pauses long, so that the model hears whole sentences.
 FILE_RULES = EndpointRules(silence_after_speech_ms=1_500, longest_utterance_ms=24_000)
 CANCEL_POLL_S = 0.1
+NO_SEARCH = "none: only a first pass with beams or lattices searches"
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +80,12 @@ class RecognizerConfig:
     time between a stream's partials by the second pass, 0 for no partials at all. vad_aggressiveness: 0 to 3, how
     readily sound is called noise. max_batch: utterances decoded together. max_batch_s, max_live_batch_s: seconds of
     audio in them, padding counted, of files and of live calls; a live final may have to wait for another live batch.
+
+    search: how the first pass's words are found. beam: hypotheses that an utterance has. language_model: a file, None
+    for none; language_weight and word_bonus: None for what its model.toml says. hotwords: a file of them.
+    graphs_dir: of what lattices may be searched over, NAME.graph each. graph: the name of the one for recordings,
+    unless a request names another; "tokens": all that the model can say. lattice_finals: live finals are searched over
+    it too.
     """
 
     first_model_dir: Path | None = None
@@ -86,6 +102,15 @@ class RecognizerConfig:
     max_batch: int = 8
     max_batch_s: float = 160.0
     max_live_batch_s: float = 20.0
+    search: SearchKind = SearchKind.BEAM
+    beam: int = 24
+    language_model: Path | None = None
+    language_weight: float | None = None
+    word_bonus: float | None = None
+    hotwords: Path | None = None
+    graphs_dir: Path | None = None
+    graph: str = TOKENS
+    lattice_finals: bool = False
 
     def __post_init__(self) -> None:
         """Raises ValueError that names every fault."""
@@ -99,6 +124,9 @@ class RecognizerConfig:
             ("max_batch", self.max_batch, 1, 1_024),
             ("max_batch_s", self.max_batch_s, 1, 36_000),
             ("max_live_batch_s", self.max_live_batch_s, 1, 36_000),
+            ("beam", self.beam, 1, MOST_BEAM),
+            ("language_weight", self.language_weight or 0, 0, 5),
+            ("word_bonus", self.word_bonus or 0, -10, 10),
         )
         faults += [f"{name}: got {n}, need {low} to {high}" for name, n, low, high in ranges if not low <= n <= high]
         if self.chunk_ms not in CHUNKS_MS:
@@ -126,10 +154,28 @@ class RecognizerConfig:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What a decoder holds from start to end, in bytes: its audio in the process, its caches on the device."""
+    """What a decoder holds from start to end, in bytes: its audio and its search in the process, its caches on the
+    device."""
 
     audio_bytes: int
+    search_bytes: int
     cache_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFigures:
+    """ngrams: of the language model, how many of each order; () without one. hotwords: phrases of the recognizer's
+    own."""
+
+    ngrams: tuple[int, ...]
+    language_model_bytes: int
+    hotwords: int
+    weights: Weights
+
+    @classmethod
+    def of(cls, maker: WishMaker) -> SearchFigures:
+        model = maker.sources.language_model
+        return cls(model.counts, model.file_bytes, len(maker.sources.phrases), maker.weights)
 
 
 class Recognizer:
@@ -142,6 +188,9 @@ class Recognizer:
             by: _read(path) for by, path in folders.items() if path is not None and config.passes in (by, Passes.BOTH)
         }
         self.devices = resolve_devices(config.devices, config.passes)
+        self._wish_maker: WishMaker | None = None
+        self._lattice_finals = config.lattice_finals
+        self._lattice_process: LatticeProcess | None = None
         self._workers: dict[str, DeviceWorker] = {}
         self._first: dict[str, FirstPass] = {}
         threads = config.threads or _cores()
@@ -155,12 +204,14 @@ class Recognizer:
             names = [folder.info.name for folder in read.values()]
             if len(set(names)) < len(names):
                 raise ModelError(f"both passes' models are called {names[0]!r}: requests could not tell them apart")
+            if Passes.FIRST in read and config.search is not SearchKind.BEST_PATH:
+                self._wish_maker = wish_maker(read[Passes.FIRST], config)
             for device in self.devices:
                 models: dict[Passes, WholeModel] = {}
                 if Passes.SECOND in read:
                     models[Passes.SECOND] = SecondPass(read[Passes.SECOND], device, threads)
                 if Passes.FIRST in read:
-                    self._first[device] = models[Passes.FIRST] = _first_pass(
+                    self._first[device] = models[Passes.FIRST] = self._first_pass(
                         read[Passes.FIRST], device, threads, config
                     )
                 self._workers[device] = DeviceWorker(
@@ -179,6 +230,40 @@ class Recognizer:
         self.models = tuple(read[by].info for by in (Passes.SECOND, Passes.FIRST) if by in read)
         self._by_pass = {by: folder.info for by, folder in read.items()}
 
+    def _first_pass(self, folder: ModelFolder, device: str, threads: int, config: RecognizerConfig) -> FirstPass:
+        # Imported here: torch and numba take seconds and 250 MB, and a node without a first pass does without.
+        from decoder.first_pass import FirstPass
+
+        model = _acoustic_model(folder, device, threads, config)
+        if config.search is SearchKind.BEST_PATH:
+            return FirstPass(model)
+        from decoder.search.beam import Beam
+
+        settings, calibration = beam_settings(folder), Calibration.read(folder)
+        return FirstPass(
+            model,
+            lambda slots: Beam(slots, model.vocabulary, model.blank, settings, calibration),
+            self._lattices(model, device, config) if config.search is SearchKind.K2 else None,
+            settings.blank_penalty,
+        )
+
+    def _lattices(self, model: AcousticModel, device: str, config: RecognizerConfig) -> Lattices:
+        """The device's lattice search. On a CPU it is in a process of its own."""
+        from decoder.graph.graph import read_graph
+        from decoder.search.k2_lattice import LatticeSearch
+        from decoder.search.lattice_process import LatticeProcess
+
+        files = graph_files(config.graphs_dir)
+        if device != "cpu":
+            graphs = {name: read_graph(path, model.vocabulary) for name, path in files.items()}
+            return LatticeSearch(model.vocabulary, graphs, blank=model.blank, device=device)
+        self._lattice_process = LatticeProcess(model.vocabulary, files, blank=model.blank)
+        try:
+            self._lattice_process.start().result()
+        except DeviceError as error:
+            raise ModelError(f'search = "k2": {error}') from None
+        return self._lattice_process
+
     def _decoder(self, device: str, slot: int) -> Decoder:
         first = self._first.get(device)
         return Decoder(self._workers[device], slot, self._vad_aggressiveness, None if first is None else first.model)
@@ -187,7 +272,34 @@ class Recognizer:
     def memory(self) -> Memory:
         """Of one decoder."""
         first = next(iter(self._first.values()), None)
-        return Memory(AUDIO_BYTES, 0 if first is None else first.model.slot_bytes)
+        if first is None:
+            return Memory(AUDIO_BYTES, 0, 0)
+        return Memory(AUDIO_BYTES, first.search_bytes, first.model.slot_bytes)
+
+    def reload(self) -> None:
+        """Reads the language model's and the hotwords' files anew: for requests from now on, while those that are open
+        go on with what they have. Raises ModelError, and then all is as it was."""
+        if self._wish_maker is not None:
+            self._wish_maker.reload()
+
+    @property
+    def search(self) -> SearchFigures | None:
+        """What new requests' searches go by; None if there are none but best path."""
+        return None if self._wish_maker is None else SearchFigures.of(self._wish_maker)
+
+    def _settings_for(self, options: StreamOptions, recording: bool) -> StreamSettings:
+        """Raises InvalidOption."""
+        settings = replace(self._settings, recording=recording)
+        if self._wish_maker is None or (options.passes or self._passes) is Passes.SECOND:
+            if options.search.hotwords:
+                raise InvalidOption("speech_contexts", f"{len(options.search.hotwords)} phrases", NO_SEARCH)
+            if options.search != SearchOptions():
+                raise InvalidOption("search", "options", NO_SEARCH)
+            return settings
+        wishes = self._wish_maker.wishes(options.search)
+        if not (recording or self._lattice_finals or options.search.grammar or options.search.lattice):
+            wishes = replace(wishes, graph=None)
+        return replace(settings, wishes=wishes)
 
     def find_model(self, name: str, language: str) -> tuple[ModelInfo, Passes]:
         """The model of that name if it knows the language ("": any; "en-US" is "en"), and the passes it means.
@@ -208,8 +320,11 @@ class Recognizer:
     def open_stream(
         self, lease: Lease, fmt: AudioFormat, options: StreamOptions, sink: Sink, max_audio_s: float = 4 * 3600.0
     ) -> Stream:
-        """A live stream over the lease's decoders, one a channel with fmt.separate_channels, else one."""
-        return Stream(lease, options, self._settings, sink, max_audio_s, fmt)
+        """A live stream over the lease's decoders, one a channel with fmt.separate_channels, else one.
+
+        Raises InvalidOption for a search that the model does not have.
+        """
+        return Stream(lease, options, self._settings_for(options, recording=False), sink, max_audio_s, fmt)
 
     def transcribe(
         self,
@@ -221,7 +336,8 @@ class Recognizer:
     ) -> FileResult:
         """Decodes a whole recording, block by block, in this thread. The lease has `audio.channels` decoders.
 
-        Raises BadAudio, AudioTooLong, DeviceError, or Cancelled soon after `cancelled` is set.
+        Raises InvalidOption for a search that the model does not have, BadAudio, AudioTooLong, DeviceError, or
+        Cancelled soon after `cancelled` is set.
         """
         events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         finals: list[Final] = []
@@ -242,7 +358,7 @@ class Recognizer:
                 return not isinstance(event, Finished)
 
         options = replace(options, rules=FILE_RULES, interim_results=False)
-        settings = replace(self._settings, recording=True)
+        settings = self._settings_for(options, recording=True)
         stream = Stream(lease, options, settings, events.put, max_audio_s)
         for block in audio.blocks():
             stream.accept_samples(block)
@@ -265,6 +381,8 @@ class Recognizer:
         """Stops the workers. Streams still open get Failed(DeviceError)."""
         for worker in self._workers.values():
             worker.close()
+        if self._lattice_process is not None:
+            self._lattice_process.close()
 
     def __enter__(self) -> Recognizer:
         return self
@@ -397,10 +515,8 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _first_pass(folder: ModelFolder, device: str, threads: int, config: RecognizerConfig) -> FirstPass:
-    # Imported here: torch takes a second and 200 MB, and a node without a first pass does without.
+def _acoustic_model(folder: ModelFolder, device: str, threads: int, config: RecognizerConfig) -> AcousticModel:
     from decoder.acoustic import load_acoustic_model
-    from decoder.first_pass import FirstPass
 
     model = load_acoustic_model(folder, device, config.decoders, config.chunk_ms, threads)
     if model.longest_samples < LONGEST_UTTERANCE_MS * SAMPLE_RATE // 1000:
@@ -408,7 +524,40 @@ def _first_pass(folder: ModelFolder, device: str, threads: int, config: Recogniz
         raise ModelError(
             f"{folder.path}: got a model for utterances of {longest_ms} ms, expected {LONGEST_UTTERANCE_MS} ms or more"
         )
-    return FirstPass(model)
+    return model
+
+
+def graph_files(folder: Path | None) -> dict[str, Path]:
+    """The graphs of a folder, by name. Raises ModelError."""
+    if folder is None:
+        return {}
+    files = {path.stem: path for path in sorted(folder.glob("*.graph"))}
+    if TOKENS in files:
+        raise ModelError(f"{files[TOKENS]}: got a graph of this name, expected another: it is always there")
+    return files
+
+
+def wish_maker(folder: ModelFolder, config: RecognizerConfig) -> WishMaker:
+    """What searches with this model go by. Raises ModelError."""
+    from decoder.search.wishes import Weights, WishMaker
+
+    ours = beam_settings(folder)
+    weights = Weights(
+        config.beam,
+        ours.language_weight if config.language_weight is None else config.language_weight,
+        ours.word_bonus if config.word_bonus is None else config.word_bonus,
+    )
+    graphs: tuple[str, ...] = ()
+    if config.search is SearchKind.K2:
+        from decoder.search.k2_lattice import available
+
+        if (missing := available()) is not None:
+            raise ModelError(missing)
+        known = (TOKENS, *graph_files(config.graphs_dir))
+        if config.graph not in known:
+            raise ModelError(f"graph: got {config.graph!r}, expected one of {', '.join(known)}")
+        graphs = (config.graph, *(name for name in known if name != config.graph))
+    return WishMaker(weights, config.language_model, config.hotwords, graphs)
 
 
 def resolve_devices(wanted: tuple[str, ...], passes: Passes) -> tuple[str, ...]:

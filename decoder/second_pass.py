@@ -89,7 +89,12 @@ class SecondPass:
         _, self._heads, _, self._head_width = self._graphs["reorder"].get_inputs()[1].shape
 
     def decode(
-        self, batch: Sequence[NDArray[np.int16]], *, beam: int = 1, word_times: bool = True
+        self,
+        batch: Sequence[NDArray[np.int16]],
+        *,
+        beam: int = 1,
+        word_times: bool = True,
+        wishes: Sequence[object] = (),  # they are the first pass's
     ) -> Iterator[list[tuple[int, Transcript]]]:
         """Decodes utterances `(n,) int16` together; yields after each call of the model the (row, words) it finished.
 

@@ -25,7 +25,9 @@ import numpy as np
 from decoder.chunker import Chunker
 from decoder.device import Job, Outcome, Whole, Work
 from decoder.endpoint import BEFORE_SPEECH, Endpointer, Step, Utterance
-from decoder.two_passes import decide
+from decoder.inverse_text import written
+from decoder.search.ctc import MOST_CONTEXT
+from decoder.two_passes import decide, own
 from decoder.types import (
     LONGEST_UTTERANCE_MS,
     Advanced,
@@ -46,14 +48,15 @@ from decoder.types import (
 from decoder.vad import FRAME, FRAME_MS, WINDOW, Vad
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
     from decoder.acoustic import AcousticModel, Chunk
     from decoder.chunker import Spoken
     from decoder.device import DeviceWorker
-    from decoder.types import Hypothesis
+    from decoder.search.ctc import Wishes
+    from decoder.types import Hypothesis, WordLattice
 
 LAG_FRAMES = 2_000 // FRAME_MS  # of audio that may wait for the first pass before its client is held back
 BLOCK_FRAMES = 1_000 // FRAME_MS  # that come after `has_room` was asked, at most
@@ -64,6 +67,7 @@ PENDING_SEGMENTS = 16  # likewise of a recording: enough to sort by length
 REAL_TIME_SLACK_S = 2.0  # a stream this far ahead of the clock is a recording in a hurry, and waits as one
 LEAD_HALVED_S = 5.0  # an old lead fades: a burst is forgiven
 OWED_S = 10.0  # of audio that a stream may be behind and catch up: the node itself may have held it back
+SEAM_BEST = 8  # readings of a recording's segment, of which the words before it choose
 SHORTEST_SPEECH = 100 // FRAME_MS  # frames; less is a click
 
 
@@ -92,12 +96,13 @@ class _Pending:
 class StreamSettings:
     """What the node decides for all its streams. passes: unless the request says otherwise. final_budget_ms: for the
     second pass, where there are both; 0: any time. recording: a file, whose segments wait as such; one pass decodes
-    them whole, of both the second."""
+    them whole, of both the second. wishes: of the first pass's search."""
 
     passes: Passes = Passes.SECOND
     partial_interval_ms: int = 300  # 0: none
     final_budget_ms: int = 0
     recording: bool = False
+    wishes: Wishes | None = None
 
 
 class Decoder:
@@ -126,9 +131,11 @@ class Decoder:
         self._options, self._settings, self._channel = StreamOptions(), StreamSettings(), 0
         self._passes = Passes.SECOND
         self._first_pass: Chunker | None = None  # the chunker, if this stream's audio goes through the first pass
+        self._twice = False  # its utterances are decoded again, whole
         self._outstanding = False  # a chunk is on the device
         self._heard: Outcome | None = None  # of the utterance in the first pass, so far
         self._shown = ""  # of that, as a partial
+        self._before: tuple[str, ...] = ()  # the last words of what is over: a language model goes on from them
         self._sink: Sink = _nobody
 
     def bind(self) -> None:
@@ -154,6 +161,8 @@ class Decoder:
         if self._passes is not Passes.SECOND and not settings.recording:
             assert self._chunker is not None
             self._first_pass = self._chunker
+            by_lattice = settings.wishes is not None and settings.wishes.graph is not None
+            self._twice = self._passes is Passes.BOTH or by_lattice
         self._endpointer = Endpointer(options.rules)
         self._marked = time.monotonic()
         self.state = State.SILENCE
@@ -275,7 +284,7 @@ class Decoder:
             return
         segment, self._segment = self._segment, self._segment + 1
         self._pending[segment] = _Pending(closed, time.monotonic())
-        if self._first_pass is None or self._passes is Passes.BOTH:
+        if self._first_pass is None or self._twice:
             self._submit_final(segment, closed)
         self._feed()
         if self._options.single_utterance and not cut:
@@ -329,13 +338,29 @@ class Decoder:
                 return
             else:
                 first_pass.pop()
-                self._pending[spoken.segment].chunked = self._heard or Outcome(Transcript(()), 0.0, 0)
-                self._heard, self._shown = None, ""
+                self._close_heard(self._pending[spoken.segment])
                 self._send_finals()
+
+    def _close_heard(self, pending: _Pending) -> None:
+        """The first pass is through with an utterance."""
+        if self._heard is None:
+            pending.chunked = Outcome(Transcript(()), 0.0, 0)
+        else:
+            # Nothing of the slot is on the device now, so this thread may ask.
+            said = self._worker.finish(self.slot, self._options.max_alternatives)
+            pending.chunked = replace(self._heard, transcript=said)
+            self._goes_on_from(own(said.hypotheses[:1], pending.utterance))
+        self._heard, self._shown = None, ""
+
+    def _goes_on_from(self, hypotheses: Sequence[Hypothesis]) -> None:
+        words = hypotheses[0].text.split() if hypotheses else []
+        self._before = (*self._before, *words)[-MOST_CONTEXT:]
 
     def _submit_chunk(self, spoken: Spoken, chunk: Chunk) -> None:
         assert self._owner is not None
         self._outstanding = True
+        if chunk.index == 0 and self._settings.wishes is not None:
+            chunk = replace(chunk, wishes=replace(self._settings.wishes, before=self._before))
         job = Job(
             owner=self._owner,
             work=Work.CATCH_UP if self._in_a_hurry() else Work.CHUNK,
@@ -368,7 +393,7 @@ class Decoder:
             self._shown = hypothesis.text
             start_ms, end_ms = spoken.start * FRAME_MS, (spoken.start + spoken.fed) * FRAME_MS
             placed = self._placed(hypothesis, start_ms)
-            self._sink(Partial(self._channel, spoken.segment, start_ms, end_ms, placed))
+            self._sink(Partial(self._channel, spoken.segment, start_ms, end_ms, placed, hypothesis.stability))
 
     def _read(self, start: int, end: int) -> NDArray[np.int16]:
         """Samples [start, end) of the stream."""
@@ -404,11 +429,14 @@ class Decoder:
         """Sends frames [start, end) to the device to be decoded whole."""
         assert self._owner is not None
         options, final = self._options, work is not Work.PARTIAL
+        by_first = self._passes is Passes.FIRST
+        chosen_from = SEAM_BEST if by_first and self._settings.wishes is not None else 1
         whole = Whole(
             samples=self._read(start * FRAME, end * FRAME).copy(),
-            by=Passes.FIRST if self._passes is Passes.FIRST else Passes.SECOND,
-            beam=options.max_alternatives if final else 1,
+            by=Passes.FIRST if by_first else Passes.SECOND,
+            beam=max(options.max_alternatives, chosen_from) if final else 1,
             word_times=final and options.word_times,
+            wishes=self._settings.wishes,
         )
         job = Job(self._owner, work, whole, done=done, failed=failed, late=late, deadline=deadline)
         self._worker.submit(job)
@@ -451,27 +479,54 @@ class Decoder:
         if self._first_pass is None:
             return pending.whole is not None
         whole = pending.late or pending.whole is not None
-        return pending.chunked is not None and (whole or self._passes is Passes.FIRST)
+        return pending.chunked is not None and (whole or not self._twice)
 
     def _final(self, segment: int, pending: _Pending) -> Final:
         """The utterance's words; no hypotheses if it has none."""
         utterance, chunked, whole = pending.utterance, pending.chunked, pending.whole
         outcome = whole or chunked
         assert outcome is not None
-        decided = decide(self._passes, utterance, _hypotheses(chunked), _hypotheses(whole))
+        decided = decide(self._passes, utterance, _hypotheses(chunked), self._in_context(whole))
+        hypotheses = self._written(decided.hypotheses)
         start_ms = utterance.start * FRAME_MS
         return Final(
             channel=self._channel,
             segment=segment,
             start_ms=start_ms,
             end_ms=utterance.end * FRAME_MS,
-            hypotheses=tuple(self._placed(hypothesis, start_ms) for hypothesis in decided.hypotheses),
+            hypotheses=tuple(self._placed(hypothesis, start_ms) for hypothesis in hypotheses),
             word_timing=decided.timing,
             source=decided.source,
             total_s=time.monotonic() - pending.since,
             queue_s=outcome.queue_s,
             batch_size=outcome.batch_size,
+            lattice=_moved(outcome.transcript.lattice, start_ms),
         )
+
+    def _in_context(self, whole: Outcome | None) -> tuple[Hypothesis, ...] | None:
+        """A whole utterance's n-best; of a recording's segments, which are searched side by side, behind the words
+        before them."""
+        if whole is None:
+            return None
+        hypotheses, wishes = whole.transcript.hypotheses, self._settings.wishes
+        if wishes is None or self._first_pass is not None or self._passes is not Passes.FIRST:
+            return hypotheses
+        from decoder.search.seams import behind  # late: what it compiles with takes half a second and 50 MB
+
+        hypotheses = behind(self._before, hypotheses, wishes)[: self._options.max_alternatives]
+        self._goes_on_from(hypotheses)
+        return hypotheses
+
+    def _written(self, hypotheses: Sequence[Hypothesis]) -> tuple[Hypothesis, ...]:
+        """In written form, if that is wanted; readings that then are the same are one."""
+        language = self._options.written
+        if not language:
+            return tuple(hypotheses)
+        by_text: dict[str, Hypothesis] = {}
+        for hypothesis in hypotheses:
+            one = written(hypothesis, language)
+            by_text.setdefault(one.text, one)
+        return tuple(by_text.values())
 
     def _placed(self, hypothesis: Hypothesis, offset_ms: int) -> Hypothesis:
         """With words in the stream's time; without, if nobody asked for them."""
@@ -497,6 +552,14 @@ class Decoder:
         if self.state is State.DRAINING and not self._pending:
             self.state = State.CLOSED
             self._sink(Finished())
+
+
+def _moved(lattice: WordLattice | None, offset_ms: int) -> WordLattice | None:
+    """In the stream's time."""
+    if lattice is None:
+        return None
+    arcs = (replace(a, start_ms=a.start_ms + offset_ms, end_ms=a.end_ms + offset_ms) for a in lattice.arcs)
+    return replace(lattice, arcs=tuple(arcs))
 
 
 def _hypotheses(outcome: Outcome | None) -> tuple[Hypothesis, ...] | None:

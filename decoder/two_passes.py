@@ -38,8 +38,7 @@ def decide(
 ) -> Decided:
     """chunked: what the first pass heard chunk by chunk; whole: what either pass made of the whole utterance. One may
     be None: it is not wanted, or did not come in time."""
-    own = _own(chunked or (), utterance) if utterance.cut else chunked or ()
-    heard = tuple(_inside(one, utterance) for one in own)
+    heard = tuple(_inside(one, utterance) for one in own(chunked or (), utterance))
     if whole is None:
         return Decided(heard, WordTiming.CTC, Source.FIRST if passes is Passes.FIRST else Source.FIRST_IN_TIME)
     if passes is Passes.FIRST:
@@ -51,20 +50,23 @@ def decide(
     return Decided((replace(trimmed[0], words=words), *trimmed[1:]), timing, Source.SECOND)
 
 
-def _own(hypotheses: Sequence[Hypothesis], utterance: Utterance) -> tuple[Hypothesis, ...]:
-    """Without the words that belong to the next utterance: behind the cut the first pass has heard on."""
+def own(hypotheses: Sequence[Hypothesis], utterance: Utterance) -> tuple[Hypothesis, ...]:
+    """Without the words that belong to the next utterance: behind a cut the first pass has heard on."""
+    if not utterance.cut:
+        return tuple(hypotheses)
     end_ms = (utterance.end - utterance.start) * FRAME_MS
-    kept = []
+    kept: dict[str, Hypothesis] = {}  # by text: some differ only behind the cut
     for hypothesis in hypotheses:
         words = tuple(word for word in hypothesis.words if word.start_ms < end_ms)
         if len(words) == len(hypothesis.words):
-            kept.append(hypothesis)
+            kept.setdefault(hypothesis.text, hypothesis)
         elif words:
             end = 0
             for word in words:
                 end = hypothesis.text.index(word.text, end) + len(word.text)
-            kept.append(replace(hypothesis, text=hypothesis.text[:end], words=words))
-    return tuple(kept)
+            shorter = replace(hypothesis, text=hypothesis.text[:end], words=words)
+            kept.setdefault(shorter.text, shorter)
+    return tuple(kept.values())
 
 
 def _inside(hypothesis: Hypothesis, utterance: Utterance) -> Hypothesis:

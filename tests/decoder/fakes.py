@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from decoder.search.ctc import Wishes
+
 WAIT_S = 20.0  # of anything that must come: only a failing test waits so long
 CHUNKS = (Work.CHUNK, Work.CATCH_UP)
 
@@ -71,6 +73,7 @@ class FakeWorker:
         self.jobs: list[Job] = []
         self.bound: set[int] = set()
         self.wiped: list[int] = []  # slots
+        self.heard: dict[int, Transcript] = {}  # by slot: what its last chunk was answered with
         self._ids = itertools.count(1)
 
     def bind(self) -> int:
@@ -86,12 +89,18 @@ class FakeWorker:
     def submit(self, job: Job) -> None:
         self.jobs.append(job)
 
+    def finish(self, slot: int, count: int) -> Transcript:
+        assert all(job.task.slot != slot for job in self.jobs if isinstance(job.task, Chunk))
+        return Transcript(self.heard[slot].hypotheses[:count])
+
     def of(self, *kinds: Work) -> list[Job]:
         return [job for job in self.jobs if job.work in (kinds or tuple(Work))]
 
     def answer(self, job: Job, transcript: Transcript, queue_s: float = 0.0, batch_size: int = 1) -> None:
         """As a device: under its lock, and only to those who are bound."""
         with self.lock:
+            if isinstance(job.task, Chunk):
+                self.heard[job.task.slot] = transcript
             if job.owner in self.bound:
                 job.done(Outcome(transcript, queue_s, batch_size))
 
@@ -122,18 +131,36 @@ class SteppedModel:
         self.asked: list[dict[str, Any]] = []  # a batch
         self.unsound: set[int] = set()  # rows that have an error in the place of their words
         self.cleared: list[tuple[int, int]] = []  # (slot, batches asked before)
+        self._heard: dict[int, Transcript] = {}  # by slot: what was made of its last chunk
         self._entered: queue.Queue[list[int]] = like._entered if like else queue.Queue()
         self._go: queue.Queue[Exception | list[int] | None] = like._go if like else queue.Queue()
 
     def decode(
-        self, batch: Sequence[NDArray[np.int16]], *, beam: int, word_times: bool
+        self,
+        batch: Sequence[NDArray[np.int16]],
+        *,
+        beam: int,
+        word_times: bool,
+        wishes: Sequence[Wishes | None] = (),
     ) -> Iterator[list[tuple[int, Transcript | DeviceError]]]:
         self.asked.append({"beam": beam, "word_times": word_times, "lengths": [len(samples) for samples in batch]})
         return self._steps([int(samples[0]) for samples in batch])
 
     def advance(self, chunks: Sequence[Chunk]) -> Iterator[list[tuple[int, Transcript | DeviceError]]]:
         self.asked.append({"slots": [chunk.slot for chunk in chunks]})
-        return self._steps([int(chunk.samples[0]) for chunk in chunks])
+        return self._remembered(chunks, self._steps([int(chunk.samples[0]) for chunk in chunks]))
+
+    def _remembered(
+        self, chunks: Sequence[Chunk], steps: Iterator[list[tuple[int, Transcript | DeviceError]]]
+    ) -> Iterator[list[tuple[int, Transcript | DeviceError]]]:
+        for step in steps:
+            for row, words in step:
+                if isinstance(words, Transcript):
+                    self._heard[chunks[row].slot] = words
+            yield step
+
+    def finish(self, slot: int, count: int) -> Transcript:
+        return Transcript(self._heard[slot].hypotheses[:count])
 
     def clear(self, slot: int) -> None:
         self.cleared.append((slot, len(self.asked)))
@@ -180,14 +207,26 @@ class EchoModel:
 
     step = 5_120
 
+    def __init__(self) -> None:
+        self._heard: dict[int, Transcript] = {}  # by slot: what was made of its last chunk
+
     def decode(
-        self, batch: Sequence[NDArray[np.int16]], *, beam: int, word_times: bool
+        self,
+        batch: Sequence[NDArray[np.int16]],
+        *,
+        beam: int,
+        word_times: bool,
+        wishes: Sequence[Wishes | None] = (),
     ) -> Iterator[list[tuple[int, Transcript]]]:
         yield []
         yield [(row, said(str(samples[0]))) for row, samples in enumerate(batch)]
 
     def advance(self, chunks: Sequence[Chunk]) -> Iterator[list[tuple[int, Transcript | DeviceError]]]:
-        yield [(row, said(str(chunk.index))) for row, chunk in enumerate(chunks)]
+        self._heard |= {chunk.slot: said(str(chunk.index)) for chunk in chunks}
+        yield [(row, self._heard[chunk.slot]) for row, chunk in enumerate(chunks)]
+
+    def finish(self, slot: int, count: int) -> Transcript:
+        return Transcript(self._heard[slot].hypotheses[:count])
 
     def clear(self, slot: int) -> None:
         pass

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from decoder.acoustic import AcousticModel
     from decoder.device import Job
+    from decoder.search.ctc import Wishes
     from decoder.types import Event, Transcript
 
     E = TypeVar("E", bound=Event)
@@ -88,6 +89,7 @@ class Call:
         recording: bool = False,
         partial_interval_ms: int = 300,
         budget_ms: int = 0,
+        wishes: Wishes | None = None,
         channel: int = 0,
         decoder: Decoder | None = None,
         device: FakeWorker | None = None,
@@ -100,7 +102,7 @@ class Call:
         self.decoder.open(
             channel,
             options or StreamOptions(rules=RULES),
-            StreamSettings(passes, partial_interval_ms, budget_ms, recording),
+            StreamSettings(passes, partial_interval_ms, budget_ms, recording, wishes),
             self.events.append,
         )
 

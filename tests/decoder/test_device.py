@@ -340,7 +340,7 @@ def test_a_final_goes_before_the_halves_of_files(bench: Bench) -> None:
 
 
 def test_a_model_that_ends_early_leaves_nobody_waiting(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench.model, "decode", lambda batch, beam, word_times: iter([[]]))
+    monkeypatch.setattr(bench.model, "decode", lambda batch, **_: iter([[]]))
     bench.submit(1)
     label, error = bench.answer()
     assert (label, str(error)) == (1, "bench: the model ended without a result")

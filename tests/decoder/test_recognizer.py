@@ -31,6 +31,7 @@ from decoder.errors import (
 )
 from decoder.model_folder import ModelFolder
 from decoder.recognizer import FileResult, Recognizer, RecognizerConfig, Stream
+from decoder.search.beam import Beam
 from decoder.stream import PENDING_SEGMENTS
 from decoder.types import (
     Advanced,
@@ -340,7 +341,7 @@ def test_log_probs_that_are_not_finite_fail_their_stream_alone(
         monkeypatch.setattr(model, "forward", poisoned)
         heard = [Heard(), Heard()]
         for decoder, sink in zip(lease.decoders, heard, strict=True):
-            decoder.open(0, options, both._settings, sink)
+            decoder.open(0, options, both._settings_for(options, recording=False), sink)
         for decoder in lease.decoders:
             decoder.accept(np.frombuffer(audio, "<i2"))
             decoder.finish()
@@ -357,7 +358,10 @@ def test_memory_of_a_decoder(both: Recognizer, recognizer: Recognizer) -> None:
     network = both._first["cpu"].model._network  # type: ignore[attr-defined]
     caches = (network.encoder_cache, network.head_cache, network.past)
     assert both.memory.cache_bytes * 16 == sum(cache.numel() * cache.element_size() for cache in caches)
-    assert recognizer.memory == replace(both.memory, cache_bytes=0)
+    search = both._first["cpu"]._search
+    assert isinstance(search, Beam)
+    assert both.memory.search_bytes * 16 == sum(array.nbytes for slot in search._slots for array in slot)
+    assert recognizer.memory == replace(both.memory, search_bytes=0, cache_bytes=0)
 
 
 # Models.
@@ -406,6 +410,9 @@ def test_every_fault_of_a_config_is_named() -> None:
             vad_aggressiveness=4,
             max_batch=0,
             max_batch_s=float("nan"),
+            beam=65,
+            language_weight=-0.5,
+            word_bonus=float("nan"),
         )
     assert str(caught.value).split("; ") == [
         "decoders: got 0, need 1 to 100000",
@@ -415,6 +422,9 @@ def test_every_fault_of_a_config_is_named() -> None:
         "vad_aggressiveness: got 4, need 0 to 3",
         "max_batch: got 0, need 1 to 1024",
         "max_batch_s: got nan, need 1 to 36000",
+        "beam: got 65, need 1 to 64",
+        "language_weight: got -0.5, need 0 to 5",
+        "word_bonus: got nan, need -10 to 10",
         "chunk_ms: got 200, need one of 160, 320, 640",
         "second_model_dir: not set, but passes = second needs it",
         "partial_interval_ms: got 50, need 0 (none) or 100 to 10000",
@@ -486,7 +496,7 @@ class Scripted:
         self.built_first: list[tuple[str, str, int, int]] = []
         self.made: list[Recognizer] = []
         patch.setattr(module, "SecondPass", self._build)
-        patch.setattr(module, "_first_pass", self._build_first)
+        patch.setattr(Recognizer, "_first_pass", lambda _, *about: self._build_first(*about))
 
     def _build_first(self, folder: ModelFolder, device: str, threads: int, config: RecognizerConfig) -> EchoFirst:
         self.built_first.append((folder.info.name, device, threads, config.decoders))
@@ -574,7 +584,7 @@ def test_too_many_decoders_for_the_memory(
     def build(*_: object) -> None:
         raise fault
 
-    monkeypatch.setattr(module, "_first_pass", build)
+    monkeypatch.setattr(Recognizer, "_first_pass", build)
     before = threading.active_count()
     with pytest.raises(ModelError, match="no memory for 2 decoders a device"):
         scripted.start(first_model_dir=FIRST_MODEL, passes=Passes.BOTH)

@@ -63,6 +63,7 @@ if TYPE_CHECKING:
     from decoder.acoustic import Chunk
     from decoder.device import Job
     from decoder.endpoint import Utterance
+    from decoder.search.ctc import Wishes
 
 pytestmark = pytest.mark.usefixtures("loud_is_speech")
 
@@ -884,12 +885,20 @@ class Scribe:
             said_before.append(f"{zlib.crc32(each.samples.tobytes()):08x}{each.length or ''}")
         yield [(row, self._words(each.slot)) for row, each in enumerate(chunks)]
 
+    def finish(self, slot: int, count: int) -> Transcript:
+        return Transcript(self._words(slot).hypotheses[:count])
+
     def _words(self, slot: int) -> Transcript:
         texts = self._said[slot]
         return said(" ".join(texts), *((text, 320 * at, 320 * at + 100) for at, text in enumerate(texts)))
 
     def decode(
-        self, batch: Sequence[NDArray[np.int16]], *, beam: int, word_times: bool
+        self,
+        batch: Sequence[NDArray[np.int16]],
+        *,
+        beam: int,
+        word_times: bool,
+        wishes: Sequence[Wishes | None] = (),
     ) -> Iterator[list[tuple[int, Transcript | DeviceError]]]:
         raise AssertionError("nothing is decoded whole here")
 
