@@ -26,6 +26,7 @@ try it:
   parley transcribe *.wav --format srt --output-dir subtitles
   parley stream call.wav                  a recording played as if it were live
   parley stream --mic                     your own voice
+  parley lm build notes.txt --output my.lm    a language model of your own words
 
 `parley COMMAND --help` tells more. Exit status: 0 all went well, 1 something failed, 2 wrong usage.
 """
@@ -39,6 +40,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         from server.node.main import main as serve
 
         return serve(arguments[1:])
+    if arguments[:1] == ["lm"]:
+        # As behind `serve`: the tool's own.
+        from training.lm.cli import main as lm
+
+        return lm(arguments[1:])
+    if arguments[:1] == ["graph"]:
+        from training.graph_cli import main as graph
+
+        return graph(arguments[1:])
     args = _parser().parse_args(arguments)
     try:
         return _run(args)
@@ -95,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"parley {metadata.version('parley-asr')}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     commands.add_parser("serve", help="run a node; see `parley serve --help`", add_help=False)
+    commands.add_parser("lm", help="make and judge language models; see `parley lm --help`", add_help=False)
+    commands.add_parser("graph", help="make graphs for the lattice search; see `parley graph --help`", add_help=False)
     _add_transcribe(commands.add_parser("transcribe", help="turn recordings into text or subtitles"))
     _add_stream(commands.add_parser("stream", help="send live audio, or a recording as if it were live"))
     _add_health(commands.add_parser("health", help="ask a server how it is"))
@@ -144,6 +156,20 @@ def _add_wishes(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--separate-channels", action="store_true", help="one speaker a channel: label who says what")
     parser.add_argument("--model", default="", help="one of those that `parley health` lists (default: the server's)")
     parser.add_argument("--language", metavar="TAG", default="", help="such as en-GB (default: the model's)")
+    parser.add_argument("--written", action="store_true", help='numbers and times as one writes them: "25", "3:30"')
+    parser.add_argument(
+        "--hotword",
+        metavar="PHRASE",
+        action="append",
+        default=[],
+        help="to be heard more readily, such as a name; may stand more than once; needs a first pass that searches",
+    )
+    parser.add_argument(
+        "--hotwords",
+        metavar="FILE",
+        type=Path,
+        help="more of them, one a line, perhaps with a tab and a boost (0 to 20)",
+    )
 
 
 def _add_health(parser: argparse.ArgumentParser) -> None:

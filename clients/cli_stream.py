@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from clients.cli_common import UsageFault, access
 from clients.config import SAMPLE_BYTES, Encoding, StreamConfig
+from clients.hotwords import hotwords
 from clients.pacing import paced, piece_bytes
 from clients.painter import Painter
 from clients.recordings import Recording, open_raw, open_recording
@@ -41,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
         separate_channels=args.separate_channels,
         model=args.model,
         language=args.language,
+        written=args.written,
+        hotwords=hotwords(args),
         interim_results=painter.repaints,
     )
     last_final: float | None = None

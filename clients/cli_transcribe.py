@@ -14,6 +14,7 @@ from clients.aio import AsyncClient
 from clients.cli_common import FAILED, UsageFault, access, explain, problem
 from clients.config import RecognitionConfig
 from clients.errors import CallError
+from clients.hotwords import hotwords
 from clients.rendering import SUBTITLES, render
 
 if TYPE_CHECKING:
@@ -66,6 +67,8 @@ class _Batch:
             separate_channels=args.separate_channels,
             model=args.model,
             language=args.language,
+            written=args.written,
+            hotwords=hotwords(args),
         )
         self._room = asyncio.Semaphore(args.jobs)
         # Transcripts go out in the order of the files: `None` is one that has gone elsewhere or has failed.

@@ -6,7 +6,9 @@ The server checks every option and says what it expected; checking here too woul
 from __future__ import annotations
 
 import enum
+from collections import defaultdict
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from google.protobuf import duration_pb2
 
@@ -30,6 +32,9 @@ SAMPLE_BYTES = {Encoding.LINEAR16: 2, Encoding.MULAW: 1, Encoding.ALAW: 1}  # he
 SILENCE = {Encoding.LINEAR16: 0x00, Encoding.MULAW: 0xFF, Encoding.ALAW: 0xD5}  # each byte of a sample at rest
 
 
+Hotword: TypeAlias = "str | tuple[str, float]"  # a phrase, perhaps with its boost
+
+
 class Control(enum.Enum):
     """What may stand between the pieces of audio of a stream."""
 
@@ -42,6 +47,11 @@ class RecognitionConfig:
     """What the audio is and what is wanted of it.
 
     `sample_rate` (Hz) and `channels` may stay 0 for audio with a header. `language` and `model` empty: the server's.
+    `written`: finals as one writes ("25"), not as one speaks ("twenty five").
+
+    The rest is for a first pass that searches. `hotwords`: phrases that are likelier here than elsewhere. `beam` 0,
+    `language_weight` and `word_bonus` None: the server's; a `language_weight` of 0 leaves the language model out.
+    `grammar`: one of the server's, which then takes the language model's place. `lattice`: finals are to have one.
     """
 
     encoding: Encoding = Encoding.AUTO
@@ -53,6 +63,13 @@ class RecognitionConfig:
     alternatives: int = 1
     words: bool = False
     request_id: str = ""
+    written: bool = False
+    hotwords: tuple[Hotword, ...] = ()
+    beam: int = 0
+    language_weight: float | None = None
+    word_bonus: float | None = None
+    grammar: str = ""
+    lattice: bool = False
 
     def to_wire(self) -> pb.RecognitionConfig:
         return pb.RecognitionConfig(
@@ -65,7 +82,20 @@ class RecognitionConfig:
             separate_recognition_per_channel=self.separate_channels,
             model=self.model,
             request_id=self.request_id,
+            enable_inverse_text_normalization=self.written,
+            speech_contexts=_speech_contexts(self.hotwords),
+            search=self._search(),
         )
+
+    def _search(self) -> pb.SearchConfig | None:
+        search = pb.SearchConfig(
+            beam=self.beam,
+            language_weight=self.language_weight,
+            word_bonus=self.word_bonus,
+            grammar=self.grammar,
+            lattice=self.lattice,
+        )
+        return search if search.ListFields() else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +127,14 @@ def request(item: bytes | Control) -> pb.StreamingRecognizeRequest:
     if isinstance(item, Control):
         return pb.StreamingRecognizeRequest(control=_WIRE_CONTROLS[item])
     return pb.StreamingRecognizeRequest(audio=item)
+
+
+def _speech_contexts(hotwords: tuple[Hotword, ...]) -> list[pb.SpeechContext]:
+    by_boost: dict[float, list[str]] = defaultdict(list)
+    for hotword in hotwords:
+        phrase, boost = (hotword, 0.0) if isinstance(hotword, str) else hotword
+        by_boost[boost].append(phrase)
+    return [pb.SpeechContext(phrases=phrases, boost=boost) for boost, phrases in by_boost.items()]
 
 
 def _duration(seconds: float | None) -> duration_pb2.Duration | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from clients import subtitles
@@ -37,26 +38,30 @@ def _fields(transcript: Transcript, name: str) -> dict[str, Any]:
         "audio_s": transcript.audio_s,
         "processing_s": transcript.processing_s,
         "request_id": transcript.request_id,
-        "results": [
+        "results": [_result(result) for result in transcript.results],
+    }
+
+
+def _result(result: Result) -> dict[str, Any]:
+    fields: dict[str, Any] = {
+        "text": result.text,
+        "start_s": result.start_s,
+        "end_s": result.end_s,
+        "channel": result.channel,
+        "confidence": round(result.confidence, 4),
+        "language": result.language,
+        "source": result.source,
+        "word_timing": result.word_timing,
+        "words": [
             {
-                "text": result.text,
-                "start_s": result.start_s,
-                "end_s": result.end_s,
-                "channel": result.channel,
-                "confidence": round(result.confidence, 4),
-                "language": result.language,
-                "source": result.source,
-                "word_timing": result.word_timing,
-                "words": [
-                    {
-                        "text": word.text,
-                        "start_s": word.start_s,
-                        "end_s": word.end_s,
-                        "confidence": round(word.confidence, 4),
-                    }
-                    for word in result.words
-                ],
+                "text": word.text,
+                "start_s": word.start_s,
+                "end_s": word.end_s,
+                "confidence": round(word.confidence, 4),
             }
-            for result in transcript.results
+            for word in result.words
         ],
     }
+    if result.scores is not None:
+        fields["scores"] = {name: round(score, 4) for name, score in asdict(result.scores).items()}
+    return fields

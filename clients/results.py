@@ -26,12 +26,46 @@ class Word:
 
 
 @dataclass(frozen=True, slots=True)
+class Scores:
+    """What a search chose by: natural logarithms, the higher the likelier. `total` is the sum of the others."""
+
+    acoustic: float
+    language: float
+    hotwords: float
+    total: float
+
+
+@dataclass(frozen=True, slots=True)
 class Alternative:
     """Another reading of a result's audio, less likely than the result's own."""
 
     text: str
     confidence: float
     words: tuple[Word, ...]
+    scores: Scores | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class LatticeArc:
+    """A word between two points of a lattice; "" for silence. `acoustic`, `language`: natural logarithms. `posterior`:
+    0..1, the share of all readings, each by its probability, that go along here."""
+
+    source: int
+    target: int
+    word: str
+    start_s: float
+    end_s: float
+    acoustic: float
+    language: float
+    posterior: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lattice:
+    """What else may have been said. Points are numbered by time: every way from 0 to `points - 1` is a reading."""
+
+    points: int
+    arcs: tuple[LatticeArc, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +98,8 @@ class Result:
     word_timing: str  # how word times were made: "ctc", "attention", "mixed" or "" (there are none)
     source: str  # which pass a final is from: "first", "second", "first_in_time" (the second was late) or "" (not said)
     latency: Latency | None  # of a stream's final
+    scores: Scores | None = None  # of a final of a search
+    lattice: Lattice | None = None  # of a final, if it was asked for and the search has one
 
 
 class SpeechEventKind(enum.Enum):
@@ -160,6 +196,8 @@ def stream_result(message: pb.StreamingRecognitionResult, shift_s: float, segmen
         latency=Latency(seconds(latency.total), seconds(latency.queue), latency.batch_size)
         if message.HasField("latency")
         else None,
+        scores=first.scores,
+        lattice=_lattice(message, shift_s),
     )
 
 
@@ -189,6 +227,8 @@ def _file_result(message: pb.SpeechRecognitionResult, segment: int) -> Result:
         word_timing=_WORD_TIMINGS.get(message.word_timing, ""),
         source=_SOURCES.get(message.source, ""),
         latency=None,
+        scores=first.scores,
+        lattice=_lattice(message, 0.0),
     )
 
 
@@ -227,10 +267,39 @@ def _alternatives(
                 Word(word.word, seconds(word.start_time, shift_s), seconds(word.end_time, shift_s), word.confidence)
                 for word in message.words
             ),
+            _scores(message),
         )
         for message in messages
     ] or [Alternative("", 0.0, ())]
     return first, tuple(others)
+
+
+def _scores(message: pb.SpeechRecognitionAlternative) -> Scores | None:
+    if not message.HasField("scores"):
+        return None
+    scores = message.scores
+    return Scores(scores.acoustic, scores.language, scores.hotwords, scores.total)
+
+
+def _lattice(message: pb.StreamingRecognitionResult | pb.SpeechRecognitionResult, shift_s: float) -> Lattice | None:
+    if not message.HasField("lattice"):
+        return None
+    return Lattice(
+        message.lattice.points,
+        tuple(
+            LatticeArc(
+                source=arc.source,
+                target=arc.target,
+                word=arc.word,
+                start_s=seconds(arc.start_time, shift_s),
+                end_s=seconds(arc.end_time, shift_s),
+                acoustic=arc.acoustic,
+                language=arc.language,
+                posterior=arc.posterior,
+            )
+            for arc in message.lattice.arcs
+        ),
+    )
 
 
 FIRST_IN_TIME = "first_in_time"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 
 from decoder.recognizer import RecognizerConfig
-from decoder.types import EndpointRules, Passes
+from decoder.types import EndpointRules, Passes, SearchKind
 from server import preflight
 
 if sys.version_info >= (3, 11):
@@ -34,8 +34,10 @@ DEFAULT_FILE = Path("parley.toml")
 MODELS = Path(__file__).resolve().parents[1] / "models"
 DEFAULT_FIRST_MODEL = MODELS / "en-streaming"
 DEFAULT_SECOND_MODEL = MODELS / "moonshine-tiny-en"
+DEFAULT_LANGUAGE_MODEL = MODELS / "lm-en" / "en.lm"
 DEFAULT = "default"  # where a value is from that nobody gave
 MIB = 1 << 20
+EMPTY_SAYS_NONE = ("language_model",)  # of the environment: elsewhere what is empty there is not given
 _CORE = RecognizerConfig(DEFAULT_FIRST_MODEL, DEFAULT_SECOND_MODEL)  # its defaults are ours
 _RULES = EndpointRules()
 
@@ -44,7 +46,13 @@ def _listed(value: object) -> object:
     return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
 
 
+def _none_if_empty(value: object) -> object:
+    return None if value == "" else value
+
+
 Listed = Annotated[tuple[str, ...], BeforeValidator(_listed), Field(min_length=1)]
+OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_empty)]
+Weight = Annotated[float | None, Field(allow_inf_nan=False)]
 Port = Annotated[int, Field(ge=0, le=65_535)]
 MetricsPort = Annotated[int, Field(ge=-1, le=65_535)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -93,6 +101,40 @@ class Settings(BaseModel):
         _CORE.partial_interval_ms,
         description="least time between interim results of a stream by the second pass, ms; 0: none by either pass",
     )
+
+    search: SearchKind = Field(
+        _CORE.search,
+        description="how the first pass's words are found: best_path (the likeliest token of each frame), beam "
+        "(hypotheses, with a language model and hotwords) or k2 (for finals and files lattices of whole utterances)",
+    )
+    beam: int = Field(_CORE.beam, description="hypotheses that an utterance keeps open, 1 to 64; unused with best_path")
+    language_model: OptionalPath = Field(
+        DEFAULT_LANGUAGE_MODEL,
+        description="file of the first pass's language model, as `parley lm build` makes it; an empty string for none",
+    )
+    language_weight: Weight = Field(
+        _CORE.language_weight,
+        description="how much the language model counts, 0 to 5; none: as the first pass's model.toml says",
+    )
+    word_bonus: Weight = Field(
+        _CORE.word_bonus,
+        description="added for every word beside a language model, natural logarithm, -10 to 10; none: as the first "
+        "pass's model.toml says",
+    )
+    hotwords_file: OptionalPath = Field(
+        _CORE.hotwords, description="phrases heard more readily in every call, one a line, its boost behind a tab"
+    )
+
+    graphs_dir: OptionalPath = Field(
+        _CORE.graphs_dir,
+        description="with k2, folder of graphs that lattices are searched over: NAME.graph, by `parley graph build`",
+    )
+    graph: str = Field(
+        _CORE.graph,
+        description="with k2, name of the graph for recordings, unless a request names one; tokens: all that the model "
+        "can say, which is always there",
+    )
+    lattice_finals: bool = Field(_CORE.lattice_finals, description="with k2, finals of live calls are searched so too")
 
     vad_aggressiveness: int = Field(_CORE.vad_aggressiveness, description="how readily sound is called noise, 0 to 3")
     silence_before_speech_ms: int = Field(
@@ -150,7 +192,27 @@ class Settings(BaseModel):
             max_live_batch_s=self.max_live_batch_s,
             partial_interval_ms=self.partial_interval_ms,
             vad_aggressiveness=self.vad_aggressiveness,
+            search=self.search,
+            beam=self.beam,
+            language_model=self.language_model_file(),
+            language_weight=self.language_weight,
+            word_bonus=self.word_bonus,
+            hotwords=self.hotwords_file,
+            graphs_dir=self.graphs_dir,
+            graph=self.graph,
+            lattice_finals=self.lattice_finals,
         )
+
+    def searches(self) -> bool:
+        """Whether the node has a search with a language model and hotwords."""
+        return self.passes is not Passes.SECOND and self.search is not SearchKind.BEST_PATH
+
+    def language_model_file(self) -> Path | None:
+        """None without one. That of the default may be missing: nobody has asked for it."""
+        path = self.language_model
+        if path is None or "language_model" in self.model_fields_set or path.is_file():
+            return path
+        return None
 
     def model_dirs(self) -> dict[Passes, Path]:
         """The models' folders, by the pass that uses each; of a pass that the node does without, none."""
@@ -214,7 +276,7 @@ def load(argv: Sequence[str], environ: Mapping[str, str]) -> Loaded:
             faults.append(f"{file}: not a readable TOML file: {error}")
     for name in Settings.model_fields:
         variable = PREFIX + name.upper()
-        if environ.get(variable):
+        if environ.get(variable) or (variable in environ and name in EMPTY_SAYS_NONE):
             given[name] = Sourced(environ[variable], variable)
         if getattr(flags, name) is not None:
             given[name] = Sourced(getattr(flags, name), _flag(name))
@@ -296,7 +358,7 @@ def shown(value: object) -> str:
             return value.human_readable().replace(".0", "")
         case enum.Enum():
             return str(value.value)
-        case Path() if value.parent == MODELS:
-            return f"{MODELS.name}/{value.name} beside the program"
+        case Path() if value.is_relative_to(MODELS):
+            return f"{MODELS.name}/{value.relative_to(MODELS)} beside the program"
         case _:
             return f"{value:g}" if isinstance(value, float) else str(value)

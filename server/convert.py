@@ -10,10 +10,13 @@ from google.protobuf.duration_pb2 import Duration
 
 from decoder.errors import InvalidOption
 from decoder.types import (
+    MOST_PHRASES,
     AudioFormat,
     Encoding,
     EndpointRules,
     NoSpeech,
+    Phrase,
+    SearchOptions,
     Source,
     SpeechBegin,
     SpeechEnd,
@@ -26,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from decoder.model_folder import ModelInfo
-    from decoder.types import Cursors, Final, Hypothesis, Partial
+    from decoder.types import Cursors, Final, Hypothesis, Partial, Scores, WordLattice
 
 LONGEST_REQUEST_ID = 128
 
@@ -66,12 +69,13 @@ SPEECH_EVENTS = {
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A config message, checked."""
+    """A config message, checked. written: finals are wanted in written form; whose, the model's language may say."""
 
     format: AudioFormat
     options: StreamOptions
     model: str
     language: str
+    written: bool = False
     speech_events: bool = False
 
     @property
@@ -111,10 +115,13 @@ def file_request(config: pb.RecognitionConfig) -> Request:
             separate_channels=config.separate_recognition_per_channel,
         ),
         options=StreamOptions(
-            max_alternatives=config.max_alternatives or 1, word_times=config.enable_word_time_offsets
+            max_alternatives=config.max_alternatives or 1,
+            word_times=config.enable_word_time_offsets,
+            search=search_options(config),
         ),
         model=config.model,
         language=config.language_code,
+        written=config.enable_inverse_text_normalization,
     )
 
 
@@ -131,6 +138,26 @@ def stream_request(config: pb.StreamingRecognitionConfig, defaults: EndpointRule
         rules=endpoint_rules(config.endpoint_rules, defaults),
     )
     return replace(request, options=options, speech_events=config.speech_events)
+
+
+def search_options(config: pb.RecognitionConfig) -> SearchOptions:
+    """What a config says of the search; None for what it leaves to the node."""
+    count = sum(len(context.phrases) for context in config.speech_contexts)
+    if count > MOST_PHRASES:  # before they are looked at: a message may hold millions
+        raise InvalidOption("speech_contexts", f"{count} phrases", f"at most {MOST_PHRASES}")
+    search = config.search
+    return SearchOptions(
+        beam=search.beam or None,
+        language_weight=search.language_weight if search.HasField("language_weight") else None,
+        word_bonus=search.word_bonus if search.HasField("word_bonus") else None,
+        hotwords=tuple(
+            Phrase(text, context.boost) if context.boost else Phrase(text)
+            for context in config.speech_contexts
+            for text in context.phrases
+        ),
+        grammar=search.grammar,
+        lattice=search.lattice,
+    )
 
 
 def endpoint_rules(rules: pb.EndpointRules, defaults: EndpointRules) -> EndpointRules:
@@ -152,6 +179,7 @@ def final_result(final: Final, request: Request, language: str) -> pb.StreamingR
         word_timing=_timing(final, request),
         source=SOURCES[final.source],
         latency=pb.FinalLatency(total=from_s(final.total_s), queue=from_s(final.queue_s), batch_size=final.batch_size),
+        lattice=_lattice(final.lattice),
     )
 
 
@@ -181,6 +209,7 @@ def file_result(final: Final, request: Request, language: str) -> pb.SpeechRecog
         language_code=language,
         word_timing=_timing(final, request),
         source=SOURCES[final.source],
+        lattice=_lattice(final.lattice),
     )
 
 
@@ -235,9 +264,37 @@ def _alternatives(hypotheses: Sequence[Hypothesis], request: Request) -> list[pb
             ]
             if request.options.word_times
             else (),
+            scores=_scores(hypothesis.scores),
         )
         for hypothesis in hypotheses[: request.options.max_alternatives]
     ]
+
+
+def _scores(scores: Scores | None) -> pb.Scores | None:
+    if scores is None:
+        return None
+    return pb.Scores(acoustic=scores.acoustic, language=scores.language, hotwords=scores.hotwords, total=scores.total)
+
+
+def _lattice(lattice: WordLattice | None) -> pb.Lattice | None:
+    if lattice is None:
+        return None
+    return pb.Lattice(
+        points=lattice.points,
+        arcs=[
+            pb.LatticeArc(
+                source=arc.source,
+                target=arc.target,
+                word=arc.word,
+                start_time=from_ms(arc.start_ms),
+                end_time=from_ms(arc.end_ms),
+                acoustic=arc.acoustic,
+                language=arc.language,
+                posterior=arc.posterior,
+            )
+            for arc in lattice.arcs
+        ],
+    )
 
 
 def _timing(final: Final, request: Request) -> pb.WordTiming.ValueType:

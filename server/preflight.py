@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from decoder.errors import ModelError
 from decoder.model_folder import ModelFolder
+from decoder.types import SearchKind
 from server import security
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 def problems(settings: Settings, *, ports: bool) -> Iterator[tuple[str, str]]:
     """Every problem, as a setting's name and what is wrong with it; of the ports only if asked to."""
     yield from _decoder(settings)
+    yield from _search(settings)
     yield from _tls(settings)
     yield from _tokens(settings)
     if ports:
@@ -37,6 +39,15 @@ def _decoder(settings: Settings) -> Iterator[tuple[str, str]]:
         for fault in str(error).split("; "):
             name, _, problem = fault.partition(": ")
             yield name, problem
+
+
+def _search(settings: Settings) -> Iterator[tuple[str, str]]:
+    if settings.searches():
+        files = {"language_model": settings.language_model_file(), "hotwords_file": settings.hotwords_file}
+        folder = settings.graphs_dir
+        if settings.search is SearchKind.K2 and folder is not None and not folder.is_dir():
+            yield "graphs_dir", f"{folder}: no such folder"
+        yield from ((name, fault) for name, path in files.items() if path and (fault := _unreadable(path)))
 
 
 def _no_model(folder: Path) -> str | None:
@@ -93,7 +104,8 @@ def _ports(settings: Settings) -> Iterator[tuple[str, str]]:
 
 def _unreadable(path: Path) -> str | None:
     try:
-        path.read_bytes()
+        with path.open("rb") as file:
+            file.read(1)
     except OSError as error:
         return f"{path}: {error.strerror or error}"
     return None

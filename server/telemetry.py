@@ -28,6 +28,9 @@ WORK_S = (0.001, 0.002, 0.005, *DELAYS_S)  # a chunk's work takes milliseconds, 
 FACTORS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
+RELOADS = {True: "reloaded", False: "not_reloaded"}
+
+
 class Metrics:
     """A node's counters. Also the decoder's Observer: `batch`, `waited` and `dropped` are called from its threads."""
 
@@ -70,6 +73,14 @@ class Metrics:
         )
         for source in Source:
             self._finals.labels(source.value)  # 0 from the start, so that its rate is known from the first one on
+        self._reloads = Counter(
+            "parley_reloads",
+            "Times the language model and the hotwords were to be read anew",
+            ["result"],
+            registry=registry,
+        )
+        for result in RELOADS.values():
+            self._reloads.labels(result)
         self.file_factor = Histogram(
             "parley_file_realtime_factor",
             "Processing time of a file over its length, waiting included",
@@ -108,6 +119,9 @@ class Metrics:
 
     def final(self, source: Source) -> None:
         self._finals.labels(source.value).inc()
+
+    def reload(self, *, done: bool) -> None:
+        self._reloads.labels(RELOADS[done]).inc()
 
     def batch(self, work: str, rows: int, audio_s: float, wall_s: float) -> None:
         self._rows.labels(work).observe(rows)

@@ -12,6 +12,7 @@ from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from decoder.errors import ModelError
 from decoder.recognizer import Recognizer, resolve_devices
 from parley.asr.v1 import speech_pb2, speech_pb2_grpc
 from server import security
@@ -103,6 +104,29 @@ class Node:
         # Shielded: a cancelled wait would leave the server unable to stop.
         await asyncio.shield(asyncio.ensure_future(self._server.wait_for_termination()))
 
+    async def reload(self) -> None:
+        """Reads the language model and the hotwords anew, for calls from now on; those that are open keep the old."""
+        if self._loading is None:
+            return  # nothing has been read yet
+        await asyncio.wait({self._loading})
+        if self.recognizer is None:
+            return  # it could not be loaded: `ready` tells
+        if not self._settings.searches():
+            log.warning("not reloaded", reason="this node has no search with a language model or hotwords")
+            self.metrics.reload(done=False)
+            return
+        try:
+            await asyncio.to_thread(self.recognizer.reload)
+        except ModelError as error:
+            log.warning("not reloaded", reason=str(error))
+        except Exception:
+            log.exception("not reloaded")
+        else:
+            log.info("reloaded", **self._search_figures(self.recognizer))
+            self.metrics.reload(done=True)
+            return
+        self.metrics.reload(done=False)
+
     async def drain(self) -> None:
         """Takes no more calls, lets the live ones finish within the grace, cuts the rest, frees everything.
 
@@ -139,12 +163,28 @@ class Node:
             **self._where,
             models=[model.name for model in recognizer.models],
             passes=self._settings.passes.value,
+            **self._search_figures(recognizer),
             devices=recognizer.devices,
             decoders=recognizer.pool.snapshot().total,
             decoder_audio_bytes=recognizer.memory.audio_bytes,
+            decoder_search_bytes=recognizer.memory.search_bytes,
             decoder_cache_bytes=recognizer.memory.cache_bytes,
             seconds=round(time.monotonic() - began_at, 3),
         )
+
+    def _search_figures(self, recognizer: Recognizer) -> dict[str, object]:
+        """What the search goes by, as log fields."""
+        path, search = self._settings.language_model_file(), recognizer.search
+        if search is None:
+            return {}
+        named: dict[str, object] = {}
+        if path is not None:
+            named = {
+                "language_model": path.name,
+                "ngrams": search.ngrams,
+                "language_model_bytes": search.language_model_bytes,
+            }
+        return named | {"hotwords": search.hotwords}
 
     def _listen(self, server: aio.Server) -> int:
         settings = self._settings

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from decoder.model_folder import ModelFolder
-from decoder.types import Passes
+from decoder.types import Passes, SearchKind
 from server import config
 
 if TYPE_CHECKING:
@@ -32,7 +32,10 @@ def explain(loaded: Loaded, recognizer: Recognizer, output: TextIO) -> None:
     """Tells what the node would do, hold and be set to. `recognizer`: made of these settings."""
     settings = loaded.settings
     sections = (
-        Section("This node would decode", [*_decoding(settings), *_devices(settings, recognizer)]),
+        Section(
+            "This node would decode",
+            [*_decoding(settings), *_search(settings, recognizer), *_devices(settings, recognizer)],
+        ),
         Section("and hold, beside its models", _memory(recognizer)),
         Section("with these settings, from", _settings(loaded)),
     )
@@ -75,6 +78,36 @@ def _finals(settings: Settings) -> str:
     return f"by the second pass; by the first if the second takes longer than {settings.final_budget_ms} ms"
 
 
+def _search(settings: Settings, recognizer: Recognizer) -> list[Row]:
+    """How the first pass's words are found, and by what."""
+    if settings.passes is Passes.SECOND:
+        return []
+    search, path = recognizer.search, settings.language_model_file()
+    if search is None:
+        return [("search", "best_path: the likeliest token of each frame, without language model and hotwords")]
+    rows: list[Row] = [("search", f"{settings.search.value}: {search.weights.beam} hypotheses an utterance")]
+    if path is not None:
+        ngrams = " + ".join(map(str, search.ngrams))
+        found = f"{path}: order {len(search.ngrams)}, {ngrams} n-grams, {search.language_model_bytes} bytes"
+        rows += [
+            ("language model", f"{found}, mapped, shared by all decoders and nodes"),
+            ("its weight", f"{search.weights.language_weight:g}, word bonus {search.weights.word_bonus:g}"),
+        ]
+    elif settings.language_model is not None:
+        rows.append(("language model", f"none: {config.shown(settings.language_model)} is not there"))
+    else:
+        rows.append(("language model", "none"))
+    if settings.search is SearchKind.K2:
+        rows += [
+            ("recordings", f"over the graph {settings.graph!r}, or one that the request names"),
+            ("live finals", "over it too" if settings.lattice_finals else "by beams, or over the graph of a request"),
+        ]
+    phrases = "of requests only"
+    if settings.hotwords_file is not None:
+        phrases = f"{search.hotwords} of {settings.hotwords_file}, and those of requests"
+    return [*rows, ("hotwords", phrases)]
+
+
 def _devices(settings: Settings, recognizer: Recognizer) -> list[Row]:
     rows: list[Row] = [("devices", ", ".join(recognizer.devices))]
     if settings.passes is not Passes.SECOND:
@@ -88,9 +121,13 @@ def _devices(settings: Settings, recognizer: Recognizer) -> list[Row]:
 def _memory(recognizer: Recognizer) -> list[Row]:
     memory, decoders = recognizer.memory, recognizer.pool.snapshot().total
     a_device = decoders // len(recognizer.devices)
-    rows: list[Row] = [("audio, in the process", _product(decoders, memory.audio_bytes))]
+    rows: list[Row] = [
+        ("audio, in the process", _product(decoders, memory.audio_bytes)),
+        ("searches, in the process", _product(decoders, memory.search_bytes)),
+    ]
     rows += [(f"caches, on {device}", _product(a_device, memory.cache_bytes)) for device in recognizer.devices]
-    return [*rows, ("together", _product(decoders, memory.audio_bytes + memory.cache_bytes))]
+    each = memory.audio_bytes + memory.search_bytes + memory.cache_bytes
+    return [*rows, ("together", _product(decoders, each))]
 
 
 def _product(decoders: int, each: int) -> str:

@@ -168,5 +168,6 @@ class Speech(speech_pb2_grpc.SpeechServicer):
 def _placed(recognizer: Recognizer, request: convert.Request) -> tuple[convert.Request, str]:
     """The request with the passes that decode it, and the language of its results. Raises UnknownModel."""
     model, passes = recognizer.find_model(request.model, request.language)
-    options = replace(request.options, passes=passes)
-    return replace(request, options=options), request.language or model.languages[0]
+    language = request.language or model.languages[0]
+    options = replace(request.options, passes=passes, written=language if request.written else "")
+    return replace(request, options=options), language

@@ -287,7 +287,11 @@ class FakeSpeech(speech_pb2_grpc.SpeechServicer):
                 pb.SpeechRecognitionResult(
                     alternatives=[
                         pb.SpeechRecognitionAlternative(
-                            transcript=line, words=words if request.config.enable_word_time_offsets else ()
+                            transcript=line,
+                            words=words if request.config.enable_word_time_offsets else (),
+                            scores=pb.Scores(acoustic=-7.25, hotwords=2, total=-5.25)
+                            if request.config.speech_contexts
+                            else None,
                         )
                     ],
                     channel_tag=number % 2 + 1 if request.config.separate_recognition_per_channel else 0,

@@ -73,6 +73,13 @@ def test_config_arrives_whole(caller: Caller, server: FakeServer) -> None:
         alternatives=3,
         words=True,
         request_id="call-7",
+        written=True,
+        hotwords=("willoughby", ("marianne dashwood", 4.5), "brandon"),
+        beam=8,
+        language_weight=0.0,
+        word_bonus=-1.5,
+        grammar="menu",
+        lattice=True,
         interim_results=False,
         single_utterance=True,
         silence_after_speech_s=0.5,
@@ -90,6 +97,12 @@ def test_config_arrives_whole(caller: Caller, server: FakeServer) -> None:
         max_alternatives=3,
         enable_word_time_offsets=True,
         request_id="call-7",
+        enable_inverse_text_normalization=True,
+        speech_contexts=[
+            pb.SpeechContext(phrases=["willoughby", "brandon"]),
+            pb.SpeechContext(phrases=["marianne dashwood"], boost=4.5),
+        ],
+        search=pb.SearchConfig(beam=8, language_weight=0, word_bonus=-1.5, grammar="menu", lattice=True),
     )
     assert seen.single_utterance
     assert not seen.interim_results

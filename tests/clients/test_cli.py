@@ -191,12 +191,65 @@ def test_failing_file_stops_no_other_and_is_listed(letters: list[str], capsys: p
 def test_transcribe_asks_for_what_is_wanted(
     server: FakeServer, letters: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wishes = ["--separate-channels", "--model", "toy", "--language", "en-GB"]
+    wishes = ["--separate-channels", "--model", "toy", "--language", "en-GB", "--written"]
     assert cli.main(["transcribe", letters[0], *wishes]) == 0
     assert capsys.readouterr().out == "[1] how are you\n[2] fine thanks\n"
     assert server.speech.recognized[0].config == pb.RecognitionConfig(
-        separate_recognition_per_channel=True, model="toy", language_code="en-GB", max_alternatives=1
+        separate_recognition_per_channel=True,
+        model="toy",
+        language_code="en-GB",
+        max_alternatives=1,
+        enable_inverse_text_normalization=True,
     )
+
+
+HOTWORDS = """# who may call
+marianne dashwood
+
+willoughby\t4.5
+"""
+
+
+@pytest.mark.parametrize("command", ["transcribe", "stream"])
+def test_hotwords_are_phrases_and_files_of_them(
+    server: FakeServer, letters: list[str], call: Path, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "names").write_text(HOTWORDS)
+    given = ["--hotword", "colonel brandon", "--hotword", "sir john", "--hotwords", str(tmp_path / "names")]
+    audio = {"transcribe": [letters[0]], "stream": [str(call), *RAW]}[command]
+    assert cli.main([command, *audio, *given]) == 0
+    if command == "transcribe":
+        config = server.speech.recognized[0].config
+    else:
+        opened = server.speech.connections[0].config
+        assert opened is not None
+        config = opened.config
+    assert list(config.speech_contexts) == [
+        pb.SpeechContext(phrases=["colonel brandon", "sir john", "marianne dashwood"]),
+        pb.SpeechContext(phrases=["willoughby"], boost=4.5),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [(b"one\nbrandon\tloud\n", "line 2: got boost 'loud', expected a number"), (b"\xff", "expected text")],
+)
+def test_a_hotwords_file_that_cannot_be_is_refused_with_its_line(
+    letters: list[str], tmp_path: Path, content: bytes, problem: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "names").write_bytes(content)
+    assert cli.main(["transcribe", letters[0], "--hotwords", str(tmp_path / "names")]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"parley transcribe: --hotwords: {tmp_path / 'names'}: ")
+    assert problem in error
+
+
+def test_json_has_scores_where_a_search_gives_them(letters: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["transcribe", letters[1], "--format", "json", "--hotword", "good"]) == 0
+    assert cli.main(["transcribe", letters[1], "--format", "json"]) == 0
+    with_scores, without = (json.loads(line)["results"][0] for line in capsys.readouterr().out.splitlines())
+    assert with_scores["scores"] == {"acoustic": -7.25, "language": 0.0, "hotwords": 2.0, "total": -5.25}
+    assert "scores" not in without
 
 
 def test_json_is_a_line_a_file(letters: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,3 +46,27 @@ def test_an_interim_results_words_are_shifted_with_it() -> None:
     assert not result.is_final
     assert (result.end_s, result.words) == (11.0, (results.Word("how", 10.2, 10.4, 0.0),))
     assert (result.word_timing, result.source) == ("ctc", "")
+
+
+def test_scores_and_a_lattice_come_where_there_are_some() -> None:
+    scores = pb.Scores(acoustic=-5.5, language=-2.25, hotwords=1.5, total=-6.25)
+    alternatives = [
+        pb.SpeechRecognitionAlternative(transcript="how", scores=scores),
+        pb.SpeechRecognitionAlternative(transcript="who"),
+    ]
+    arc = pb.LatticeArc(source=0, target=1, word="how", acoustic=-5.5, language=-2.25, posterior=0.75)
+    arc.start_time.FromMilliseconds(200)
+    arc.end_time.FromMilliseconds(400)
+    lattice = pb.Lattice(points=2, arcs=[arc])
+    message = pb.StreamingRecognitionResult(alternatives=alternatives, is_final=True, lattice=lattice)
+    result = results.stream_result(message, 10.0, 0)
+    assert result.scores == results.Scores(-5.5, -2.25, 1.5, -6.25)
+    assert [other.scores for other in result.others] == [None]
+    assert result.lattice == results.Lattice(2, (results.LatticeArc(0, 1, "how", 10.2, 10.4, -5.5, -2.25, 0.75),))
+    filed = pb.RecognizeResponse(results=[pb.SpeechRecognitionResult(alternatives=alternatives, lattice=lattice)])
+    of_a_file = results.transcript(filed).results[0]
+    assert of_a_file.scores == result.scores
+    assert of_a_file.lattice is not None
+    assert [(each.start_s, each.end_s) for each in of_a_file.lattice.arcs] == [(0.2, 0.4)]
+    plain = results.stream_result(pb.StreamingRecognitionResult(alternatives=alternatives[1:]), 0.0, 0)
+    assert (plain.scores, plain.lattice) == (None, None)

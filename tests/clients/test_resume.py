@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import grpc
@@ -222,6 +223,15 @@ def test_controls_behind_the_last_final_are_sent_again(caller: Caller, server: F
     results, _ = caller.stream(pieces, TOY)
     assert [result.text for result in results if result.is_final] == ["1", "2", "3"]
     assert server.speech.connections[1].controls == [pb.CONTROL_FINALIZE]
+
+
+def test_every_connection_asks_for_the_same_search() -> None:
+    resume = Resume(replace(TOY, hotwords=("marianne",), beam=8, written=True), speech_events=False)
+    first, second = (resume.open()[0][0].config for _ in range(2))
+    assert first == second
+    assert first.config.speech_contexts[0].phrases == ["marianne"]
+    assert first.config.search.beam == 8
+    assert first.config.enable_inverse_text_normalization
 
 
 def test_events_come_once() -> None:

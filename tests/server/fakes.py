@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 from decoder.errors import UnknownModel
 from decoder.model_folder import ModelInfo
 from decoder.pool import DecoderPool
-from decoder.recognizer import FileResult, Memory
+from decoder.recognizer import FileResult, Memory, SearchFigures
 from decoder.types import Advanced, Cursors, Final, Finished, Hypothesis, Partial, Passes, Source, Word, WordTiming
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from decoder.audio import FileAudio
     from decoder.pool import Lease
+    from decoder.search.wishes import WishMaker
     from decoder.types import AudioFormat, Sink, StreamOptions
 
 MODEL = ModelInfo(
@@ -118,12 +119,13 @@ class FakeStream:
 
 
 class FakeRecognizer:
-    """Of both passes; its model decodes alone if it is named."""
+    """Of both passes; its model decodes alone if it is named. maker: of wishes that nobody grants, for its files."""
 
-    def __init__(self, decoders: int = 4) -> None:
+    def __init__(self, decoders: int = 4, maker: WishMaker | None = None) -> None:
+        self._maker = maker
         self.models = (MODEL,)
         self.devices: tuple[str, ...] = ("fake",)
-        self.memory = Memory(audio_bytes=1_000, cache_bytes=2_000)
+        self.memory = Memory(audio_bytes=1_000, search_bytes=500, cache_bytes=2_000)
         self.pool = DecoderPool(
             [cast("Any", [FakeDecoder(slot) for slot in range(decoders)])], rebuild=lambda broken: broken
         )
@@ -152,6 +154,14 @@ class FakeRecognizer:
 
     def waiting(self) -> dict[str, dict[str, int]]:
         return {"fake": {"final": 7}}
+
+    @property
+    def search(self) -> SearchFigures | None:
+        return None if self._maker is None else SearchFigures.of(self._maker)
+
+    def reload(self) -> None:
+        if self._maker is not None:
+            self._maker.reload()
 
     def close(self) -> None:
         self.closed = True

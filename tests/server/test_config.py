@@ -1,17 +1,25 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 import trustme
 
-from decoder.types import Passes
-from server.config import DEFAULT_FIRST_MODEL, DEFAULT_SECOND_MODEL, ConfigFaults, Settings, load
+from decoder.types import Passes, SearchKind
+from server.config import (
+    DEFAULT_FIRST_MODEL,
+    DEFAULT_LANGUAGE_MODEL,
+    DEFAULT_SECOND_MODEL,
+    ConfigFaults,
+    Settings,
+    load,
+    shown,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
-    from pathlib import Path
 
 DEFAULTS = Settings.model_validate({})
 FREE = ("--port", "0", "--metrics-port", "0")
@@ -248,3 +256,62 @@ def test_to_explain_takes_no_port_but_everything_else() -> None:
         port = str(taken.getsockname()[1])
         assert load(["--explain", "--port", port, "--metrics-port", port], {}).explain
     assert the_fault_of("--explain", "--decoders", "0").startswith("--decoders: got 0")
+
+
+def test_the_search_is_set_by_name(tmp_path: Path) -> None:
+    language_model, hotwords = tmp_path / "own.lm", tmp_path / "names"
+    language_model.touch()
+    hotwords.touch()
+    argv = ["--passes", "first", "--search", "k2", "--beam", "5", "--language-model", str(language_model)]
+    argv += ["--language-weight", "0", "--word-bonus", "-1.5", "--hotwords-file", str(hotwords)]
+    config = loaded([*FREE, *argv], {}).recognizer()
+    assert (config.search, config.beam, config.language_model) == (SearchKind.K2, 5, language_model)
+    assert (config.language_weight, config.word_bonus, config.hotwords) == (0, -1.5, hotwords)
+    default = loaded(FREE, {}).recognizer()
+    assert (default.search, default.language_weight, default.word_bonus) == (SearchKind.BEAM, None, None)
+
+
+def test_the_default_language_model_may_be_missing_but_not_one_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Path, "is_file", lambda self: self == DEFAULT_LANGUAGE_MODEL)
+    assert DEFAULTS.recognizer().language_model == DEFAULT_LANGUAGE_MODEL
+    monkeypatch.setattr(Path, "is_file", lambda self: False)
+    assert loaded([*FREE, "--passes", "first"], {}).recognizer().language_model is None
+    fault = the_fault_of("--passes", "first", "--language-model", "/nowhere/en.lm")
+    assert fault == "--language-model: /nowhere/en.lm: No such file or directory"
+    assert shown(DEFAULTS.language_model) == "models/lm-en/en.lm beside the program"
+
+
+def test_an_empty_string_is_no_language_model_from_every_source(file: Path) -> None:
+    file.write_text('language_model = ""\nhotwords_file = ""\n')
+    settings = loaded([*FREE, "--config", str(file)], {})
+    assert (settings.language_model, settings.hotwords_file) == (None, None)
+    assert loaded([*FREE, "--language-model", ""], {}).recognizer().language_model is None
+    file.write_text('language_model = "/nowhere/en.lm"\n')
+    given = loaded([*FREE, "--config", str(file)], {"PARLEY_LANGUAGE_MODEL": ""})
+    assert given.language_model is None
+
+
+def test_a_searchs_files_are_looked_at_where_there_is_a_search(tmp_path: Path) -> None:
+    argv = ("--language-model", str(tmp_path), "--hotwords-file", str(tmp_path / "absent"))
+    found = faults_of("--passes", "both", *argv)
+    assert [fault.partition(":")[0] for fault in found] == ["--language-model", "--hotwords-file"]
+    for unused in (("--passes", "second"), ("--passes", "first", "--search", "best_path")):
+        assert loaded([*FREE, *unused, *argv], {}).beam == DEFAULTS.beam
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--search", "magic"),
+        ("--beam", "0"),
+        ("--beam", "65"),
+        ("--language-weight", "5.1"),
+        ("--language-weight", "nan"),
+        ("--word-bonus", "-11"),
+        ("--word-bonus", "inf"),
+    ],
+)
+def test_a_search_out_of_range_is_a_fault(flag: str, value: str) -> None:
+    assert the_fault_of(flag, value).startswith(f"{flag}: got ")

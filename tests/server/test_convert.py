@@ -1,12 +1,29 @@
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from hypothesis import given
 from hypothesis import strategies as st
 
 from decoder.errors import InvalidOption
-from decoder.types import AudioFormat, Cursors, Encoding, EndpointRules, Source, Word, WordTiming
+from decoder.types import (
+    AudioFormat,
+    Cursors,
+    Encoding,
+    EndpointRules,
+    Hypothesis,
+    LatticeArc,
+    Phrase,
+    Scores,
+    SearchOptions,
+    Source,
+    Word,
+    WordLattice,
+    WordTiming,
+)
 from parley.asr.v1 import speech_pb2 as pb
 from server import convert
 from tests.server.fakes import final, partial
@@ -44,6 +61,7 @@ def test_an_empty_config_leaves_everything_to_the_audio_and_the_node() -> None:
     assert request.options.rules == DEFAULTS
     assert not request.options.interim_results
     assert not request.options.single_utterance
+    assert (request.options.search, request.written) == (SearchOptions(), False)
     assert (request.decoders, request.channel_tag(0)) == (1, 0)
 
 
@@ -131,3 +149,83 @@ def test_cursors() -> None:
 )
 def test_a_files_encoding_has_one_name(said: Encoding, codec: str, name: str) -> None:
     assert convert.file_encoding(said, codec) == name
+
+
+def searching(**fields: Any) -> SearchOptions:
+    return convert.file_request(pb.RecognitionConfig(**fields)).options.search
+
+
+def test_a_search_asked_for_is_taken_as_it_is() -> None:
+    contexts = [
+        pb.SpeechContext(phrases=["marianne dashwood", "willoughby"], boost=4.5),
+        pb.SpeechContext(phrases=["brandon"]),
+    ]
+    search = pb.SearchConfig(beam=8, language_weight=1.5, word_bonus=-2, grammar="menu", lattice=True)
+    phrases = (Phrase("marianne dashwood", 4.5), Phrase("willoughby", 4.5), Phrase("brandon"))
+    assert searching(speech_contexts=contexts, search=search) == SearchOptions(
+        8, 1.5, -2, phrases, "menu", lattice=True
+    )
+
+
+def test_a_weight_of_zero_is_not_a_weight_left_out() -> None:
+    assert searching(search=pb.SearchConfig(language_weight=0, word_bonus=0)) == SearchOptions(
+        language_weight=0, word_bonus=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "asked"),
+    [
+        ("search.beam", {"search": pb.SearchConfig(beam=65)}),
+        ("search.beam", {"search": pb.SearchConfig(beam=-1)}),
+        ("search.language_weight", {"search": pb.SearchConfig(language_weight=5.5)}),
+        ("search.language_weight", {"search": pb.SearchConfig(language_weight=float("nan"))}),
+        ("search.word_bonus", {"search": pb.SearchConfig(word_bonus=-10.5)}),
+        ("speech_contexts.boost", {"speech_contexts": [pb.SpeechContext(phrases=["a"], boost=21)]}),
+        ("speech_contexts.boost", {"speech_contexts": [pb.SpeechContext(phrases=["a"], boost=-1)]}),
+        ("speech_contexts.phrases", {"speech_contexts": [pb.SpeechContext(phrases=["a", " "])]}),
+        ("speech_contexts.phrases", {"speech_contexts": [pb.SpeechContext(phrases=["a" * 101])]}),
+        ("speech_contexts", {"speech_contexts": [pb.SpeechContext(phrases=["a"] * 501)] * 2}),
+    ],
+)
+def test_a_search_out_of_range_is_refused_by_its_field(field: str, asked: dict[str, Any]) -> None:
+    with pytest.raises(InvalidOption) as refused:
+        searching(**asked)
+    assert refused.value.field == field
+
+
+def test_as_many_phrases_as_may_be() -> None:
+    assert len(searching(speech_contexts=[pb.SpeechContext(phrases=["a" * 100] * 500)] * 2).hotwords) == 1_000
+
+
+def test_scores_come_where_a_search_has_them() -> None:
+    request = convert.file_request(pb.RecognitionConfig(max_alternatives=2))
+    hypotheses = (Hypothesis("one", 0.5, scores=Scores(-5.5, -2.25, 1.5)), Hypothesis("two", 0.25))
+    for result in (
+        convert.final_result(final(hypotheses=hypotheses), request, "en"),
+        convert.file_result(final(hypotheses=hypotheses), request, "en"),
+    ):
+        first, second = result.alternatives
+        assert first.scores == pb.Scores(acoustic=-5.5, language=-2.25, hotwords=1.5, total=-6.25)
+        assert not second.HasField("scores")
+        assert not result.HasField("lattice")
+
+
+def test_a_lattice_comes_where_there_is_one() -> None:
+    request = convert.file_request(pb.RecognitionConfig())
+    arcs = (LatticeArc(0, 1, "one", 1_250, 1_500, -3.5, -1.25, 0.75), LatticeArc(0, 1, "", 1_250, 1_500, -4, -2, 0.25))
+    made = replace(final(), lattice=WordLattice(2, arcs))
+    for result in (convert.final_result(made, request, "en"), convert.file_result(made, request, "en")):
+        assert result.lattice.points == 2
+        word, silence = result.lattice.arcs
+        assert word == pb.LatticeArc(
+            source=0,
+            target=1,
+            word="one",
+            start_time=Duration(seconds=1, nanos=250_000_000),
+            end_time=Duration(seconds=1, nanos=500_000_000),
+            acoustic=-3.5,
+            language=-1.25,
+            posterior=0.75,
+        )
+        assert (silence.word, silence.posterior) == ("", 0.25)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Any, cast
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from decoder.recognizer import Memory
-from server.config import Settings, load
+from decoder.model_folder import ModelFolder
+from decoder.recognizer import Memory, wish_maker
+from decoder.search.settings import beam_settings
+from server.config import DEFAULT_FIRST_MODEL, Settings, load
 from server.node.explain import explain
 from tests.server.fakes import FakeRecognizer
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from tests.server.small_lm import write_lm
 
 FREE = ("--port", "0", "--metrics-port", "0")
 
@@ -24,8 +25,11 @@ class Terminal(io.StringIO):
 
 
 def told(*argv: str, recognizer: FakeRecognizer | None = None, output: io.StringIO | None = None) -> str:
-    output = output or io.StringIO()
-    explain(load([*FREE, "--explain", *argv], {}), cast("Any", recognizer or FakeRecognizer()), output)
+    output, loaded = output or io.StringIO(), load([*FREE, "--explain", *argv], {})
+    settings, maker = loaded.settings, None
+    if settings.searches():
+        maker = wish_maker(ModelFolder.read(settings.first_model_dir), settings.recognizer())
+    explain(loaded, cast("Any", recognizer or FakeRecognizer(maker=maker)), output)
     return output.getvalue()
 
 
@@ -91,13 +95,49 @@ def test_models_are_named_with_kind_and_licence() -> None:
 def test_memory_is_decoders_times_bytes() -> None:
     recognizer = FakeRecognizer(decoders=8)
     recognizer.devices = ("cuda:0", "cuda:1")
-    recognizer.memory = Memory(audio_bytes=1_048_576, cache_bytes=524_288)
+    recognizer.memory = Memory(audio_bytes=1_048_576, search_bytes=262_144, cache_bytes=524_288)
     text = told(recognizer=recognizer)
     assert rows(text, DECODING)["devices"] == "cuda:0, cuda:1"
     found = rows(text, MEMORY)
     assert found["audio, in the process"] == "8 decoders x 1048576 bytes = 8.0 MiB"
     assert found["caches, on cuda:0"] == found["caches, on cuda:1"] == "4 decoders x 524288 bytes = 2.0 MiB"
-    assert found["together"] == "8 decoders x 1572864 bytes = 12.0 MiB"
+    assert found["searches, in the process"] == "8 decoders x 262144 bytes = 2.0 MiB"
+    assert found["together"] == "8 decoders x 1835008 bytes = 14.0 MiB"
+
+
+def test_a_search_is_told_with_its_language_model_and_hotwords(tmp_path: Path) -> None:
+    language_model = write_lm(tmp_path / "own.lm", ["one two", "one three"])
+    (tmp_path / "names").write_text("marianne\nwilloughby\t3\n")
+    argv = ("--language-model", str(language_model), "--hotwords-file", str(tmp_path / "names"))
+    found = rows(told("--passes", "first", "--beam", "7", "--word-bonus", "0.5", "--language-weight", "0.25", *argv), 0)
+    assert found["search"] == "beam: 7 hypotheses an utterance"
+    size = language_model.stat().st_size
+    assert found["language model"].startswith(f"{language_model}: order 3, 6 + 5 + 4 n-grams, {size} bytes, mapped")
+    assert found["its weight"] == "0.25, word bonus 0.5"
+    assert found["hotwords"] == f"2 of {tmp_path / 'names'}, and those of requests"
+
+
+def test_weights_not_set_are_the_models(tmp_path: Path) -> None:
+    argv = ("--passes", "both", "--language-model", str(write_lm(tmp_path / "own.lm", ["one two"])))
+    found = rows(told(*argv), DECODING)
+    model = beam_settings(ModelFolder.read(DEFAULT_FIRST_MODEL))
+    assert found["its weight"] == f"{model.language_weight:g}, word bonus {model.word_bonus:g}"
+
+
+def test_a_search_without_language_model_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = rows(told("--passes", "first", "--language-model", ""), DECODING)
+    assert (found["language model"], found["hotwords"]) == ("none", "of requests only")
+    assert "its weight" not in found
+    monkeypatch.setattr(Path, "is_file", lambda self: False)  # as before the default one has been made
+    found = rows(told("--passes", "first"), DECODING)
+    assert found["language model"] == "none: models/lm-en/en.lm beside the program is not there"
+
+
+def test_what_does_not_search_has_neither() -> None:
+    assert not rows(told("--passes", "second"), DECODING).keys() & {"search", "language model", "hotwords"}
+    found = rows(told("--passes", "both", "--search", "best_path"), DECODING)
+    assert found["search"].startswith("best_path: ")
+    assert not found.keys() & {"language model", "hotwords"}
 
 
 def test_every_setting_is_told_with_its_source(tmp_path: Path) -> None:

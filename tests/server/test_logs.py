@@ -10,14 +10,17 @@ import pytest
 import structlog
 
 from decoder.errors import DeviceError
+from decoder.search.wishes import Weights, WishMaker
 from decoder.types import Failed, Finished, Source
 from parley.asr.v1 import speech_pb2 as pb
 from server import logs
 from tests.server.fakes import FakeRecognizer, final
+from tests.server.small_lm import write_lm
 from tests.server.wire import PCM, audio, configured, read_all, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterator
+    from pathlib import Path
 
     from tests.server.conftest import Running
 
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 ACTIVE = ("parley_calls_active", {"method": "StreamingRecognize"})
 NAMED = pb.RecognitionConfig(request_id="call-9")
 NAMED.MergeFrom(PCM)
+
+WEIGHTS = Weights(beam=4, language_weight=0.5, word_bonus=1.0)
 
 
 @pytest.fixture
@@ -98,12 +103,46 @@ async def test_finals_that_the_first_pass_gave_in_time_are_in_the_calls_line(
     assert (line["finals"], line["finals_in_time"]) == (2, 1)
 
 
-async def test_a_node_says_what_it_serves_with(serve: Serve, start_log: Callable[[], Lines]) -> None:
+async def test_a_node_says_what_it_serves_with(serve: Serve, start_log: Callable[[], Lines], tmp_path: Path) -> None:
     lines = start_log()
-    await serve(FakeRecognizer(decoders=3), passes="both")
+    language_model = write_lm(tmp_path / "own.lm", ["one two"])
+    maker = WishMaker(WEIGHTS, language_model, None)
+    await serve(FakeRecognizer(3, maker), passes="both", language_model=language_model)
     (line,) = [line for line in lines() if line["event"] == "serving"]
     assert (line["passes"], line["models"], line["devices"], line["decoders"]) == ("both", ["fake"], ["fake"], 3)
-    assert (line["decoder_audio_bytes"], line["decoder_cache_bytes"]) == (1_000, 2_000)
+    assert line["language_model"] == "own.lm"
+    sizes = [line[f"decoder_{part}_bytes"] for part in ("audio", "search", "cache")]
+    assert sizes == [1_000, 500, 2_000]
+
+
+@pytest.mark.parametrize("given", [{"passes": "second"}, {"search": "best_path", "passes": "first"}])
+async def test_a_node_that_does_not_search_has_no_language_model(
+    serve: Serve, start_log: Callable[[], Lines], tmp_path: Path, given: dict[str, str]
+) -> None:
+    lines = start_log()
+    await serve(language_model=tmp_path / "own.lm", **given)
+    (line,) = [line for line in lines() if line["event"] == "serving"]
+    assert "language_model" not in line
+
+
+async def test_a_reload_says_what_is_there_now_or_why_it_is_not(
+    serve: Serve, start_log: Callable[[], Lines], tmp_path: Path
+) -> None:
+    lines, hotwords = start_log(), tmp_path / "names"
+    language_model = write_lm(tmp_path / "own.lm", ["one two", "one three"])
+    hotwords.write_text("marianne\n")
+    recognizer = FakeRecognizer(maker=WishMaker(WEIGHTS, language_model, hotwords))
+    running = await serve(recognizer, passes="first", language_model=language_model, hotwords_file=hotwords)
+    hotwords.write_text("marianne\nwilloughby\t3\n")
+    await running.node.reload()
+    (tmp_path / "new").write_text("not a model")
+    (tmp_path / "new").rename(language_model)
+    await running.node.reload()
+    said = [line for line in lines() if "reloaded" in line["event"]]
+    assert [line["event"] for line in said] == ["reloaded", "not reloaded"]
+    assert (said[0]["language_model"], said[0]["hotwords"]) == ("own.lm", 2)
+    assert said[0]["ngrams"] == [6, 5, 4]  # one, two, three, <s>, </s>, <unk>; and what follows what
+    assert f"{language_model}: got a file that begins with" in said[1]["reason"]
 
 
 async def test_a_bug_leaves_its_traceback_in_the_log_and_nowhere_else(

@@ -97,7 +97,8 @@ def test_a_node_explains_itself_and_ends(passes: str) -> None:
     said = {line.split("  ")[1].strip(): line for line in done.stdout.splitlines() if line.startswith("  ")}
     assert said["passes"].split() == ["passes", passes, "--passes"]  # of the settings, which come last
     assert ("first pass" in said, "second pass" in said) == (passes != "second", passes != "first")
-    assert sum("2 decoders x " in line for line in said.values()) == 3
+    assert sum("2 decoders x " in line for line in said.values()) == 4
+    assert ("language model" in said) == (passes != "second")
 
 
 def test_who_reads_an_explanation_may_stop_before_its_end() -> None:
@@ -113,6 +114,7 @@ async def test_a_node_of_both_passes_gives_words_at_once_and_better_ones_at_last
     serving = process.line("serving")
     assert (serving["passes"], serving["decoders"], serving["devices"]) == ("both", 2, ["cpu"])
     assert serving["decoder_audio_bytes"] > 0
+    assert serving["decoder_search_bytes"] > 0
     assert serving["decoder_cache_bytes"] > 0
     async with aio.insecure_channel(serving["address"]) as channel:
         stub: speech_pb2_grpc.SpeechAsyncStub = speech_pb2_grpc.SpeechStub(channel)
@@ -190,7 +192,7 @@ class Stopping:
 def test_main_returns_its_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(entry, "Node", Stopping)
     monkeypatch.setattr(logs, "set_up", lambda form, level: None)
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
     try:
         assert entry.main(FREE) == 0
     finally:

@@ -276,11 +276,14 @@ class RecognitionConfig(_message.Message):
     SAMPLE_RATE_HERTZ_FIELD_NUMBER: _builtins.int
     LANGUAGE_CODE_FIELD_NUMBER: _builtins.int
     MAX_ALTERNATIVES_FIELD_NUMBER: _builtins.int
+    SPEECH_CONTEXTS_FIELD_NUMBER: _builtins.int
     AUDIO_CHANNEL_COUNT_FIELD_NUMBER: _builtins.int
     ENABLE_WORD_TIME_OFFSETS_FIELD_NUMBER: _builtins.int
     SEPARATE_RECOGNITION_PER_CHANNEL_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SEARCH_FIELD_NUMBER: _builtins.int
+    ENABLE_INVERSE_TEXT_NORMALIZATION_FIELD_NUMBER: _builtins.int
     encoding: Global___AudioEncoding.ValueType
     """The form of the audio bytes."""
     sample_rate_hertz: _builtins.int
@@ -310,6 +313,24 @@ class RecognitionConfig(_message.Message):
     """The caller's name for this request, at most 128 printable ASCII characters; it is echoed and stands in every log
     line. Empty: the server makes one.
     """
+    enable_inverse_text_normalization: _builtins.bool
+    """Write finals as one writes ("25 %", "3:30"), not as one speaks ("twenty five per cent"): numbers, times, ordinals,
+    money and digits said one by one, where it is certain which is meant. Their words are then what is written, with
+    the times of all that was spoken for it. English only: other languages, and interim results, stay as spoken.
+    """
+    @_builtins.property
+    def speech_contexts(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpeechContext]:
+        """Phrases to be heard more readily in this request, beside the node's own, at most 1000 in all contexts together.
+        INVALID_ARGUMENT where nothing searches: without a first pass, or with one that takes the likeliest token of each
+        frame.
+        """
+
+    @_builtins.property
+    def search(self) -> Global___SearchConfig:
+        """How a first pass searches for this request's words. Unset: the node's own way. INVALID_ARGUMENT, as for
+        speech_contexts, where a field of it is set and nothing searches.
+        """
+
     def __init__(
         self,
         *,
@@ -317,19 +338,101 @@ class RecognitionConfig(_message.Message):
         sample_rate_hertz: _builtins.int = ...,
         language_code: _builtins.str = ...,
         max_alternatives: _builtins.int = ...,
+        speech_contexts: _abc.Iterable[Global___SpeechContext] | None = ...,
         audio_channel_count: _builtins.int = ...,
         enable_word_time_offsets: _builtins.bool = ...,
         separate_recognition_per_channel: _builtins.bool = ...,
         model: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        search: Global___SearchConfig | None = ...,
+        enable_inverse_text_normalization: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["search", b"search"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_channel_count", b"audio_channel_count", "enable_word_time_offsets", b"enable_word_time_offsets", "encoding", b"encoding", "language_code", b"language_code", "max_alternatives", b"max_alternatives", "model", b"model", "request_id", b"request_id", "sample_rate_hertz", b"sample_rate_hertz", "separate_recognition_per_channel", b"separate_recognition_per_channel"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audio_channel_count", b"audio_channel_count", "enable_inverse_text_normalization", b"enable_inverse_text_normalization", "enable_word_time_offsets", b"enable_word_time_offsets", "encoding", b"encoding", "language_code", b"language_code", "max_alternatives", b"max_alternatives", "model", b"model", "request_id", b"request_id", "sample_rate_hertz", b"sample_rate_hertz", "search", b"search", "separate_recognition_per_channel", b"separate_recognition_per_channel", "speech_contexts", b"speech_contexts"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecognitionConfig: _TypeAlias = RecognitionConfig  # noqa: Y015
+
+@_typing.final
+class SpeechContext(_message.Message):
+    """Phrases that are likelier here than elsewhere: names, products, places."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PHRASES_FIELD_NUMBER: _builtins.int
+    BOOST_FIELD_NUMBER: _builtins.int
+    boost: _builtins.float
+    """How much more readily they are heard: what four letters of a phrase are worth, as a natural logarithm. 0 means 2;
+    at most 20, where they are heard almost anywhere.
+    """
+    @_builtins.property
+    def phrases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Words as they are spoken, in any case, 1 to 100 printable characters each."""
+
+    def __init__(
+        self,
+        *,
+        phrases: _abc.Iterable[_builtins.str] | None = ...,
+        boost: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["boost", b"boost", "phrases", b"phrases"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpeechContext: _TypeAlias = SpeechContext  # noqa: Y015
+
+@_typing.final
+class SearchConfig(_message.Message):
+    """How a first pass's words are searched for."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BEAM_FIELD_NUMBER: _builtins.int
+    LANGUAGE_WEIGHT_FIELD_NUMBER: _builtins.int
+    WORD_BONUS_FIELD_NUMBER: _builtins.int
+    GRAMMAR_FIELD_NUMBER: _builtins.int
+    LATTICE_FIELD_NUMBER: _builtins.int
+    beam: _builtins.int
+    """Hypotheses that an utterance keeps open, 1 to 64: more find more and cost more. 0: the node's number."""
+    language_weight: _builtins.float
+    """How much the language model counts beside the acoustics, 0 to 5. 0: not at all. Unset: the node's weight."""
+    word_bonus: _builtins.float
+    """Added to a hypothesis for every word, as a natural logarithm, -10 to 10: more gives more words, and shorter ones.
+    Only where a language model counts, which without it likes few words. Unset: the node's.
+    """
+    grammar: _builtins.str
+    """The name of one of the node's grammars, which then takes the language model's place: only what it allows is heard.
+    Empty: none.
+    """
+    lattice: _builtins.bool
+    """Put `lattice` into finals: what else may have been said. Only a search of lattices has one."""
+    def __init__(
+        self,
+        *,
+        beam: _builtins.int = ...,
+        language_weight: _builtins.float | None = ...,
+        word_bonus: _builtins.float | None = ...,
+        grammar: _builtins.str = ...,
+        lattice: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_language_weight", b"_language_weight", "_word_bonus", b"_word_bonus", "language_weight", b"language_weight", "word_bonus", b"word_bonus"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_language_weight", b"_language_weight", "_word_bonus", b"_word_bonus", "beam", b"beam", "grammar", b"grammar", "language_weight", b"language_weight", "lattice", b"lattice", "word_bonus", b"word_bonus"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__language_weight: _TypeAlias = _typing.Literal["language_weight"]  # noqa: Y015
+    _WhichOneofArgType__language_weight: _TypeAlias = _typing.Literal["_language_weight", b"_language_weight"]  # noqa: Y015
+    _WhichOneofReturnType__word_bonus: _TypeAlias = _typing.Literal["word_bonus"]  # noqa: Y015
+    _WhichOneofArgType__word_bonus: _TypeAlias = _typing.Literal["_word_bonus", b"_word_bonus"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__language_weight) -> _WhichOneofReturnType__language_weight | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__word_bonus) -> _WhichOneofReturnType__word_bonus | None: ...
+
+Global___SearchConfig: _TypeAlias = SearchConfig  # noqa: Y015
 
 @_typing.final
 class EndpointRules(_message.Message):
@@ -451,10 +554,13 @@ class StreamingRecognitionResult(_message.Message):
     WORD_TIMING_FIELD_NUMBER: _builtins.int
     LATENCY_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    LATTICE_FIELD_NUMBER: _builtins.int
     is_final: _builtins.bool
     """The words will not change any more. Each utterance has at most one final result; finals of a channel come in order."""
     stability: _builtins.float
-    """For an interim result the chance, 0.0 to 1.0, that its words stay; 0.0 means not known. Not set in finals."""
+    """For an interim result the chance, 0.0 to 1.0, that its words stay as they are in the final: measured, where the
+    first pass's model.toml has a [calibration]. 0.0 means not known. Not set in finals.
+    """
     channel_tag: _builtins.int
     """1 for the first channel, and so on, with separate_recognition_per_channel; else 0."""
     language_code: _builtins.str
@@ -483,6 +589,10 @@ class StreamingRecognitionResult(_message.Message):
     def latency(self) -> Global___FinalLatency:
         """Where the time of a final went. Not set in interim results."""
 
+    @_builtins.property
+    def lattice(self) -> Global___Lattice:
+        """What else may have been said, of a final, if SearchConfig.lattice was set and the search has one."""
+
     def __init__(
         self,
         *,
@@ -497,10 +607,11 @@ class StreamingRecognitionResult(_message.Message):
         word_timing: Global___WordTiming.ValueType = ...,
         latency: Global___FinalLatency | None = ...,
         source: Global___FinalSource.ValueType = ...,
+        lattice: Global___Lattice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["latency", b"latency", "result_end_time", b"result_end_time", "result_start_time", b"result_start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["latency", b"latency", "lattice", b"lattice", "result_end_time", b"result_end_time", "result_start_time", b"result_start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "channel_tag", b"channel_tag", "is_final", b"is_final", "language_code", b"language_code", "latency", b"latency", "result_end_time", b"result_end_time", "result_start_time", b"result_start_time", "segment", b"segment", "source", b"source", "stability", b"stability", "word_timing", b"word_timing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "channel_tag", b"channel_tag", "is_final", b"is_final", "language_code", b"language_code", "latency", b"latency", "lattice", b"lattice", "result_end_time", b"result_end_time", "result_start_time", b"result_start_time", "segment", b"segment", "source", b"source", "stability", b"stability", "word_timing", b"word_timing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -515,13 +626,20 @@ class SpeechRecognitionAlternative(_message.Message):
     TRANSCRIPT_FIELD_NUMBER: _builtins.int
     CONFIDENCE_FIELD_NUMBER: _builtins.int
     WORDS_FIELD_NUMBER: _builtins.int
+    SCORES_FIELD_NUMBER: _builtins.int
     transcript: _builtins.str
     """The words."""
     confidence: _builtins.float
-    """0.0 to 1.0, the model's own mean probability a token; not calibrated. 0.0 means not known."""
+    """0.0 to 1.0: of a search the mean of its words' confidence, else the model's own mean probability a token. 0.0 means
+    not known.
+    """
     @_builtins.property
     def words(self) -> _containers.RepeatedCompositeFieldContainer[Global___WordInfo]:
         """The words with their times, if enable_word_time_offsets was set. Interim results have them from a first pass only."""
+
+    @_builtins.property
+    def scores(self) -> Global___Scores:
+        """What the alternative was chosen by; of a search only, and of finals."""
 
     def __init__(
         self,
@@ -529,14 +647,49 @@ class SpeechRecognitionAlternative(_message.Message):
         transcript: _builtins.str = ...,
         confidence: _builtins.float = ...,
         words: _abc.Iterable[Global___WordInfo] | None = ...,
+        scores: Global___Scores | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["scores", b"scores"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "transcript", b"transcript", "words", b"words"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["confidence", b"confidence", "scores", b"scores", "transcript", b"transcript", "words", b"words"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SpeechRecognitionAlternative: _TypeAlias = SpeechRecognitionAlternative  # noqa: Y015
+
+@_typing.final
+class Scores(_message.Message):
+    """What an alternative was chosen by, as natural logarithms: the likelier, the higher."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ACOUSTIC_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    HOTWORDS_FIELD_NUMBER: _builtins.int
+    TOTAL_FIELD_NUMBER: _builtins.int
+    acoustic: _builtins.float
+    """Of all the audio, under the words."""
+    language: _builtins.float
+    """Of the words, under the language model, times its weight, with the bonus for words."""
+    hotwords: _builtins.float
+    """What hotwords have earned."""
+    total: _builtins.float
+    """The sum: alternatives are in its order."""
+    def __init__(
+        self,
+        *,
+        acoustic: _builtins.float = ...,
+        language: _builtins.float = ...,
+        hotwords: _builtins.float = ...,
+        total: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acoustic", b"acoustic", "hotwords", b"hotwords", "language", b"language", "total", b"total"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Scores: _TypeAlias = Scores  # noqa: Y015
 
 @_typing.final
 class WordInfo(_message.Message):
@@ -551,7 +704,9 @@ class WordInfo(_message.Message):
     word: _builtins.str
     """The word as it stands in the transcript, punctuation included."""
     confidence: _builtins.float
-    """0.0 to 1.0, the model's own probability; not calibrated. 0.0 means not known."""
+    """0.0 to 1.0. Of a search whose model has a [calibration] in its model.toml the measured chance that the word is
+    right, else the model's own probability, which is mostly too high. 0.0 means not known.
+    """
     @_builtins.property
     def start_time(self) -> _duration_pb2.Duration:
         """From the start of the audio."""
@@ -575,6 +730,88 @@ class WordInfo(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___WordInfo: _TypeAlias = WordInfo  # noqa: Y015
+
+@_typing.final
+class Lattice(_message.Message):
+    """What may have been said in an utterance: a graph of words. Every way from its first point to its last is a reading."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POINTS_FIELD_NUMBER: _builtins.int
+    ARCS_FIELD_NUMBER: _builtins.int
+    points: _builtins.int
+    """How many points there are, numbered from 0 by their time. 0 is the utterance's start, the last is its end."""
+    @_builtins.property
+    def arcs(self) -> _containers.RepeatedCompositeFieldContainer[Global___LatticeArc]:
+        """By source, then target."""
+
+    def __init__(
+        self,
+        *,
+        points: _builtins.int = ...,
+        arcs: _abc.Iterable[Global___LatticeArc] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["arcs", b"arcs", "points", b"points"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lattice: _TypeAlias = Lattice  # noqa: Y015
+
+@_typing.final
+class LatticeArc(_message.Message):
+    """A word between two points of a lattice."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SOURCE_FIELD_NUMBER: _builtins.int
+    TARGET_FIELD_NUMBER: _builtins.int
+    WORD_FIELD_NUMBER: _builtins.int
+    START_TIME_FIELD_NUMBER: _builtins.int
+    END_TIME_FIELD_NUMBER: _builtins.int
+    ACOUSTIC_FIELD_NUMBER: _builtins.int
+    LANGUAGE_FIELD_NUMBER: _builtins.int
+    POSTERIOR_FIELD_NUMBER: _builtins.int
+    source: _builtins.int
+    """The point where the word begins."""
+    target: _builtins.int
+    """The point where it ends."""
+    word: _builtins.str
+    """The word; empty for silence."""
+    acoustic: _builtins.float
+    """Natural logarithm: of the audio under the word."""
+    language: _builtins.float
+    """Natural logarithm: of the word behind those before it, under the language model or the grammar."""
+    posterior: _builtins.float
+    """0.0 to 1.0, the share of all ways through the lattice, each by its probability, that go along here."""
+    @_builtins.property
+    def start_time(self) -> _duration_pb2.Duration:
+        """From the start of the audio."""
+
+    @_builtins.property
+    def end_time(self) -> _duration_pb2.Duration:
+        """From the start of the audio."""
+
+    def __init__(
+        self,
+        *,
+        source: _builtins.int = ...,
+        target: _builtins.int = ...,
+        word: _builtins.str = ...,
+        start_time: _duration_pb2.Duration | None = ...,
+        end_time: _duration_pb2.Duration | None = ...,
+        acoustic: _builtins.float = ...,
+        language: _builtins.float = ...,
+        posterior: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "start_time", b"start_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acoustic", b"acoustic", "end_time", b"end_time", "language", b"language", "posterior", b"posterior", "source", b"source", "start_time", b"start_time", "target", b"target", "word", b"word"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LatticeArc: _TypeAlias = LatticeArc  # noqa: Y015
 
 @_typing.final
 class SpeechEvent(_message.Message):
@@ -811,6 +1048,7 @@ class SpeechRecognitionResult(_message.Message):
     RESULT_START_TIME_FIELD_NUMBER: _builtins.int
     WORD_TIMING_FIELD_NUMBER: _builtins.int
     SOURCE_FIELD_NUMBER: _builtins.int
+    LATTICE_FIELD_NUMBER: _builtins.int
     channel_tag: _builtins.int
     """1 for the first channel, and so on, with separate_recognition_per_channel; else 0."""
     language_code: _builtins.str
@@ -831,6 +1069,10 @@ class SpeechRecognitionResult(_message.Message):
     def result_start_time(self) -> _duration_pb2.Duration:
         """Start of the segment, from the start of the recording."""
 
+    @_builtins.property
+    def lattice(self) -> Global___Lattice:
+        """What else may have been said, if SearchConfig.lattice was set and the search has one."""
+
     def __init__(
         self,
         *,
@@ -841,10 +1083,11 @@ class SpeechRecognitionResult(_message.Message):
         result_start_time: _duration_pb2.Duration | None = ...,
         word_timing: Global___WordTiming.ValueType = ...,
         source: Global___FinalSource.ValueType = ...,
+        lattice: Global___Lattice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["result_end_time", b"result_end_time", "result_start_time", b"result_start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["lattice", b"lattice", "result_end_time", b"result_end_time", "result_start_time", b"result_start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "channel_tag", b"channel_tag", "language_code", b"language_code", "result_end_time", b"result_end_time", "result_start_time", b"result_start_time", "source", b"source", "word_timing", b"word_timing"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["alternatives", b"alternatives", "channel_tag", b"channel_tag", "language_code", b"language_code", "lattice", b"lattice", "result_end_time", b"result_end_time", "result_start_time", b"result_start_time", "source", b"source", "word_timing", b"word_timing"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
