@@ -1,10 +1,10 @@
 """What a node does on this machine, against the bare model on the same cores in the same run. `make bench` runs it.
 
 The floor comes first: the model's own batched work on the very utterances, or chunks of the first pass, that the node
-will cut out of the calls, with no server, no audio and no clock around it. Then recordings through the file RPC, then
-calls at the pace of speech: more and more of them until the slowest finals come too late, and at 80 % of what was held
-the delays. The simulated callers take their share of the same cores. Every figure is a ratio to the floor, which is the
-one number that may be compared between machines.
+will cut out of the calls, with no server, no audio and no clock around it, by best path whatever the node's search.
+Then recordings through the file RPC, then calls at the pace of speech: more and more of them until the slowest finals
+come too late, and at 80 % of what was held the delays. The simulated callers take their share of the same cores. Every
+figure is a ratio to the floor, which is the one number that may be compared between machines.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ from decoder.second_pass import SecondPass
 from decoder.stream import Decoder, StreamSettings
 from decoder.types import AudioFormat, EndpointRules, Event, Passes, StreamOptions, Transcript
 from decoder.vad import SAMPLE_RATE
-from scripts.node_process import NodeProcess
+from scripts.node_process import NodeProcess, add_search, search_flags
 from scripts.speech import ROOT, recordings
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{bare.audio_s_per_s:.1f} audio-s/s"
         )
     flags = ("--passes", passes.value, "--chunk-ms", str(chunk_ms), "--decoders", str(arguments.decoders))
-    with NodeProcess(*flags) as node:
+    with NodeProcess(*flags, *search_flags(arguments)) as node:
         files(node.address, calls, report)
         console.print(
             f"[bold]files[/bold], {FILES_AT_ONCE} at once: {report.files_audio_s_per_s:.1f} audio-s/s of recording, "
@@ -423,6 +423,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--passes", choices=[by.value for by in Passes], default="second", help="(default: %(default)s)"
     )
+    add_search(parser)
     parser.add_argument("--chunk-ms", metavar="MS", type=int, default=CONFIG.chunk_ms, help="(default: %(default)s)")
     parser.add_argument("--decoders", metavar="N", type=int, default=256, help="of the node (default: %(default)s)")
     parser.add_argument("--calls", metavar="N", type=int, help="play so many, and look for no most")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -9,12 +10,27 @@ import subprocess
 import sysconfig
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import argparse
     from types import TracebackType
 
 PARLEY = Path(sysconfig.get_path("scripts")) / "parley"
+
+
+def add_search(parser: argparse.ArgumentParser) -> None:
+    """How a node's first pass searches."""
+    parser.add_argument("--search", choices=("best_path", "beam", "k2"), default="beam", help="(default: %(default)s)")
+    parser.add_argument(
+        "--language-model", metavar="FILE", help="an empty string for none (default: the node's, if it is there)"
+    )
+
+
+def search_flags(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """The node's flags for what `add_search` has asked for."""
+    language_model = () if arguments.language_model is None else ("--language-model", arguments.language_model)
+    return ("--search", arguments.search, *language_model)
 
 
 class NodeProcess:
@@ -37,6 +53,7 @@ class NodeProcess:
         self.log: list[str] = []
         self._served = False
         self._decided = threading.Event()
+        self._grown = threading.Condition()  # the log has
         self._reader = threading.Thread(target=self._read_log, name="node log", daemon=True)
 
     def __enter__(self) -> NodeProcess:
@@ -63,12 +80,27 @@ class NodeProcess:
         self._reader.join()
         return status
 
+    def wait_for(self, event: str, count: int = 1, timeout_s: float = 30) -> dict[str, Any]:
+        """The log's line of this event, the so many-th since the start, once it is there."""
+
+        def found() -> dict[str, Any] | None:
+            lines = (json.loads(line) for line in self.log if line.startswith("{"))
+            return next(itertools.islice((line for line in lines if line["event"] == event), count - 1, None), None)
+
+        with self._grown:
+            line = self._grown.wait_for(found, timeout_s)
+        if line is None:
+            raise TimeoutError(f"no {event!r} in {timeout_s:g} s:\n{''.join(self.log[-20:])}")
+        return line
+
     def _read_log(self) -> None:
         assert self.process.stdout is not None
         try:
             # To the end: a node whose log nobody reads would stop at a full pipe.
             for line in self.process.stdout:
-                self.log.append(line)
+                with self._grown:
+                    self.log.append(line)
+                    self._grown.notify_all()
                 if not self._served and line.startswith("{"):
                     self._look_for_address(json.loads(line))
         finally:

