@@ -1,6 +1,7 @@
 """Python compiled to machine code by numba, with Python's lock free while it runs. Knows nothing of what is compiled.
 
-Compiled code is kept on disk: beside the module, or in the user's cache where that cannot be written.
+Compiled code is kept on disk: where NUMBA_CACHE_DIR says, beside the module, or in the user's cache; where none of them
+can be written, every start compiles.
 """
 
 from __future__ import annotations
@@ -17,4 +18,7 @@ F = TypeVar("F", bound="Callable[..., object]")
 
 def compiled(function: F) -> F:
     """The function, compiled at its first call for the types it gets then."""
-    return cast("F", numba.njit(nogil=True, cache=True, error_model="numpy")(function))
+    try:
+        return cast("F", numba.njit(nogil=True, cache=True, error_model="numpy")(function))
+    except RuntimeError:  # neither place can be written
+        return cast("F", numba.njit(nogil=True, error_model="numpy")(function))

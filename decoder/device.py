@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 NOTHING = Transcript(())
+MOST_ELSEWHERE = 16  # utterances that somebody else is at, while more of recordings may follow
 
 
 class Work(enum.IntEnum):
@@ -249,7 +250,7 @@ class DeviceWorker:
     def _turn(self) -> bool:
         """Waits for work and takes one step of the first in right; False when stopped."""
         with self._arrived:
-            while not (self._stopping or self._running or self._left or self._came or any(self._waiting.values())):
+            while not (self._stopping or self._running or self._left or self._came or self._ready()):
                 self._arrived.wait(self._patience_s())
                 if self._overdue_elsewhere(time.monotonic()):
                     break
@@ -306,7 +307,7 @@ class DeviceWorker:
 
     def _schedule(self, present: Work | None, now: float) -> list[Job]:
         """The next batch, if it outranks the present one: the oldest job of the first right and its like."""
-        works = [work for work in Work if self._waiting[work]]
+        works = self._ready()
         if Work.CHUNK in works and (len(works) > 1 or present is not None) and self._may_collect(now):
             works.remove(Work.CHUNK)
         work = works[0] if works else None
@@ -320,6 +321,11 @@ class DeviceWorker:
         taken = set(chosen)
         self._waiting[work] = [job for job in waiting if job not in taken]
         return chosen
+
+    def _ready(self) -> list[Work]:
+        """What waits and may begin. Recordings wait while much of theirs is elsewhere: nothing else holds them back."""
+        held = len(self._elsewhere) >= MOST_ELSEWHERE
+        return [work for work in Work if self._waiting[work] and not (held and work is Work.FILE)]
 
     def _may_collect(self, now: float) -> bool:
         """Whether chunks may wait for more of them. Each alone costs so much that other work would never have its turn;

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 
 from decoder.errors import DeviceError
-from decoder.search.ctc import TOKENS
+from decoder.search.ctc import NO_SCORES, TOKENS
 from decoder.search.greedy import Greedy
 from decoder.search.lattice import LatticeOptions
 from decoder.text import timed_words
@@ -140,12 +140,15 @@ class FirstPass:
                 yield at, _one_of(searched, partial(self._of_lattice, place=place))
         if self._wholes < len(by_beams):
             self._whole, self._wholes = self._searches(len(by_beams)), len(by_beams)
-        for slot, at in enumerate(by_beams):
-            self._whole.begin(slot, wishes[at])
-        self._whole.advance(range(len(by_beams)), log_probs[by_beams], [frames[at] for at in by_beams])
-        for slot, at in enumerate(by_beams):
-            yield at, self._transcript(self._whole.n_best(slot, count))
-            self._whole.clear(slot)
+        try:
+            for slot, at in enumerate(by_beams):
+                self._whole.begin(slot, wishes[at])
+            self._whole.advance(range(len(by_beams)), log_probs[by_beams], [frames[at] for at in by_beams])
+            for slot, at in enumerate(by_beams):
+                yield at, self._transcript(self._whole.n_best(slot, count))
+        finally:
+            for slot in range(len(by_beams)):
+                self._whole.clear(slot)  # a language model that is replaced is not to be kept here
 
     def _lattice_options(self, wishes: Wishes, count: int) -> LatticeOptions:
         return LatticeOptions(
@@ -209,7 +212,8 @@ class FirstPass:
         if path.confidences:
             timed = tuple(replace(word, confidence=own) for word, own in zip(timed, path.confidences, strict=True))
             confidence = sum(path.confidences) / len(timed)
-        return Hypothesis(text, confidence, timed, path.scores, path.stability)
+        scores = None if path.scores is NO_SCORES else path.scores
+        return Hypothesis(text, confidence, timed, scores, path.stability)
 
 
 def _sound(log_probs: torch.Tensor) -> list[bool]:

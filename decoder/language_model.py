@@ -230,11 +230,13 @@ def _combine(key: int, word: int) -> np.uint64:
 def _find(table: NDArray[np.void], key: np.uint64) -> int:
     """The place of a key; -1: not there."""
     at: int = np.int64(key % np.uint64(len(table)))  # a plain number here would make floats of the rest
-    while table[at].key != key:
+    for _ in range(len(table)):  # of a damaged file it may be full
+        if table[at].key == key:
+            return at
         if table[at].key == 0:
             return -1
         at = at + 1 if at + 1 < len(table) else 0
-    return at
+    return -1
 
 
 @compiled

@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 # A recording is cut where it pauses long, so that the model hears whole sentences.
 FILE_RULES = EndpointRules(silence_after_speech_ms=1_500, longest_utterance_ms=24_000)
 CANCEL_POLL_S = 0.1
-NO_SEARCH = "none: only a first pass with beams or lattices searches"
+NO_SEARCH = "none: nothing here searches; a first pass by beams or lattices does, with its model named"
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,14 +290,20 @@ class Recognizer:
     def _settings_for(self, options: StreamOptions, recording: bool) -> StreamSettings:
         """Raises InvalidOption."""
         settings = replace(self._settings, recording=recording)
-        if self._wish_maker is None or (options.passes or self._passes) is Passes.SECOND:
+        passes = options.passes or self._passes
+        # With both passes the first gives a live call its interim results, and a recording nothing.
+        if self._wish_maker is None or passes is Passes.SECOND or (passes is Passes.BOTH and recording):
             if options.search.hotwords:
                 raise InvalidOption("speech_contexts", f"{len(options.search.hotwords)} phrases", NO_SEARCH)
             if options.search != SearchOptions():
                 raise InvalidOption("search", "options", NO_SEARCH)
             return settings
+        if passes is Passes.BOTH and (options.search.grammar or options.search.lattice):
+            name = "search.grammar" if options.search.grammar else "search.lattice"
+            raise InvalidOption(name, "one", "none where finals are the second pass's: name the first pass's model")
         wishes = self._wish_maker.wishes(options.search)
-        if not (recording or self._lattice_finals or options.search.grammar or options.search.lattice):
+        wanted = self._lattice_finals or options.search.grammar or options.search.lattice
+        if passes is Passes.BOTH or not (recording or wanted):
             wishes = replace(wishes, graph=None)
         return replace(settings, wishes=wishes)
 

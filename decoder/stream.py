@@ -40,6 +40,7 @@ from decoder.types import (
     Partial,
     Passes,
     Sink,
+    Source,
     SpeechBegin,
     SpeechEnd,
     StreamOptions,
@@ -454,8 +455,12 @@ class Decoder:
 
     def _on_whole_failed(self, segment: int, error: Exception) -> None:
         pending = self._pending.get(segment)
-        if self._first_pass is None or (pending is not None and pending.whole is not None):
-            self._on_failed(error)  # there is nothing else, or its words are here and could not be passed on
+        if (
+            self._first_pass is None  # there is nothing else,
+            or self._options.search.grammar  # or nothing else may be heard,
+            or (pending is not None and pending.whole is not None)  # or its words are here and could not be passed on
+        ):
+            self._on_failed(error)
         else:
             self._on_late(segment)
 
@@ -496,7 +501,7 @@ class Decoder:
             end_ms=utterance.end * FRAME_MS,
             hypotheses=tuple(self._placed(hypothesis, start_ms) for hypothesis in hypotheses),
             word_timing=decided.timing,
-            source=decided.source,
+            source=Source.FIRST_IN_TIME if self._twice and whole is None else decided.source,
             total_s=time.monotonic() - pending.since,
             queue_s=outcome.queue_s,
             batch_size=outcome.batch_size,
@@ -509,8 +514,8 @@ class Decoder:
         if whole is None:
             return None
         hypotheses, wishes = whole.transcript.hypotheses, self._settings.wishes
-        if wishes is None or self._first_pass is not None or self._passes is not Passes.FIRST:
-            return hypotheses
+        if wishes is None or wishes.graph is not None or self._first_pass is not None:
+            return hypotheses[: self._options.max_alternatives]
         from decoder.search.seams import behind  # late: what it compiles with takes half a second and 50 MB
 
         hypotheses = behind(self._before, hypotheses, wishes)[: self._options.max_alternatives]

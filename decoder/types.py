@@ -104,7 +104,7 @@ class Phrase:
     boost: float = 2.0
 
     def __post_init__(self) -> None:
-        if not self.text.strip() or len(self.text) > LONGEST_PHRASE or not self.text.isprintable():
+        if len(self.text) > LONGEST_PHRASE or not self.text.strip() or not self.text.isprintable():
             found = ascii(self.text[: LONGEST_PHRASE + 1])
             raise InvalidOption("speech_contexts.phrases", found, f"1 to {LONGEST_PHRASE} printable characters")
         if not 0 <= self.boost <= MOST_BOOST:

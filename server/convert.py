@@ -142,8 +142,11 @@ def stream_request(config: pb.StreamingRecognitionConfig, defaults: EndpointRule
 
 def search_options(config: pb.RecognitionConfig) -> SearchOptions:
     """What a config says of the search; None for what it leaves to the node."""
+    # Counted before they are looked at: a message may hold millions.
+    if len(config.speech_contexts) > MOST_PHRASES:
+        raise InvalidOption("speech_contexts", f"{len(config.speech_contexts)} of them", f"at most {MOST_PHRASES}")
     count = sum(len(context.phrases) for context in config.speech_contexts)
-    if count > MOST_PHRASES:  # before they are looked at: a message may hold millions
+    if count > MOST_PHRASES:
         raise InvalidOption("speech_contexts", f"{count} phrases", f"at most {MOST_PHRASES}")
     search = config.search
     return SearchOptions(

@@ -174,7 +174,11 @@ def _beams() -> kernel.Beams:
 
 def _pieces(vocabulary: Vocabulary, lower: bool) -> kernel.Pieces:
     """The tokens' bytes as the language model writes them. A token that is no text, such as <unk>, has none."""
-    texts = [b"" if vocabulary.is_special(piece) else piece.replace(SPACE, b"").strip() for piece in vocabulary.pieces]
+    texts = [piece.replace(SPACE, b"") for piece in vocabulary.pieces]
+    texts = [
+        b"" if vocabulary.is_special(piece) or not text.decode(errors="replace").strip() else text
+        for piece, text in zip(vocabulary.pieces, texts, strict=True)
+    ]
     if lower:
         texts = [text.decode(errors="surrogateescape").lower().encode(errors="surrogateescape") for text in texts]
     starts = np.cumsum([0, *map(len, texts)], dtype=np.int64)

@@ -81,7 +81,7 @@ class Beams(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """What counts how much; see decoder.search.beam.BeamSettings."""
+    """What counts how much; see decoder.search.settings.BeamSettings."""
 
     blank: int
     beam: int
@@ -333,8 +333,7 @@ def advance(
                 continue
             place = kept if kept < beam else beam - 1
             while place > 0 and tried[order[place - 1]].total < score:
-                if place < beam:
-                    order[place] = order[place - 1]
+                order[place] = order[place - 1]
                 place -= 1
             order[place] = t
             kept = min(kept + 1, beam)

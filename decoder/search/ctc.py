@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from decoder.types import Scores
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from decoder.search.hotwords import Automaton
 
 TOKENS = "tokens"  # of a lattice search the graph that is always there: all that the model can say
+NO_SCORES = Scores(0.0)  # of a path so far, or of a search that has none
 MOST_ORDER = 5  # of a language model
 MOST_CONTEXT = MOST_ORDER - 1  # words that it goes on from
 
@@ -23,14 +24,14 @@ MOST_CONTEXT = MOST_ORDER - 1  # words that it goes on from
 @dataclass(frozen=True, slots=True)
 class Path:
     """A hypothesis: its tokens, each with the frames [start, end) that it lies in, counted from the utterance's start,
-    and the natural logarithm of its probability there. confidences: of each word the chance, 0..1, that it is right, by
-    a search that knows better than the tokens' probabilities. stability: of a path so far the chance, 0..1, that its
-    words stay; 0: not known."""
+    and the natural logarithm of its probability there. scores: of a whole utterance's. confidences: of each word the
+    chance, 0..1, that it is right, by a search that knows better than the tokens' probabilities. stability: of a path
+    so far the chance, 0..1, that its words stay; 0: not known."""
 
     tokens: tuple[int, ...] = ()
     spans: tuple[tuple[int, int], ...] = ()
     log_probs: tuple[float, ...] = ()
-    scores: Scores = field(default_factory=lambda: Scores(0.0))
+    scores: Scores = NO_SCORES
     confidences: tuple[float, ...] = ()
     stability: float = 0.0
 

@@ -101,7 +101,15 @@ def _built(text: NDArray[np.uint8], starts: NDArray[np.int64], boosts: NDArray[n
                 held[following] = worth[following]
             earned[following] += earned[fail[following]]  # phrases that this one ends with
             following = sibling[following]
-    return Automaton(label[:used], child[:used], sibling[:used], fail[:used], held[:used], earned[:used])
+    # Copies: many phrases share their beginnings, and what they would have taken is free then.
+    return Automaton(
+        label[:used].copy(),
+        child[:used].copy(),
+        sibling[:used].copy(),
+        fail[:used].copy(),
+        held[:used].copy(),
+        earned[:used].copy(),
+    )
 
 
 @compiled

@@ -138,7 +138,9 @@ class LatticeSearch:
     def _load(self, name: str, *, exact: bool) -> _Loaded:
         k2 = self._k2
         if name != TOKENS:
-            return self._fsa(self._waiting.pop(name))  # k2 has a copy then
+            loaded = self._fsa(self._waiting[name])
+            del self._waiting[name]  # k2 has a copy now
+            return loaded
         if exact:
             return self._fsa(token_loop(self._vocabulary))
         # It has no arc from token to token, so it is ten times as fast; but where a token lies in several frames it

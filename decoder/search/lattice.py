@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from decoder.search.ctc import Path
 
 SILENCE: tuple[int, ...] = ()  # the word of an arc on which nothing is said, before the first word
-MOST_ARCS = 20_000
+MOST_ARCS = 2_000  # they go over the wire
 
 
 @dataclass(frozen=True, slots=True)

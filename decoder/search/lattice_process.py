@@ -34,6 +34,8 @@ logger = logging.getLogger(__name__)
 
 NAME = "lattice-search"
 WAITING = 64  # batches, beside the one under way
+LONGEST_S = 60.0  # that a batch may take,
+FRAME_S = 0.1  # and for each of its frames; an ordinary one takes a thousandth of a second
 END_S = 5.0  # for the process to end by itself
 
 # Not multiprocessing: its processes run the caller's main module again.
@@ -157,11 +159,15 @@ class LatticeProcess:
     def _decode(self, child: subprocess.Popen[bytes], job: _Job) -> list[LatticeResult]:
         requests, replies = _pipes(child)
         request = {"frames": job.frames, "graph": job.graph, "options": asdict(job.options)}
+        patience = threading.Timer(LONGEST_S + FRAME_S * sum(job.frames), child.kill)  # or all would wait for good
+        patience.start()
         try:
             send(requests, request, job.log_probs)
             reply, _ = receive(replies)
         except (OSError, EOFError):
             raise self._died(f"on a batch of {len(job.frames)}") from None
+        finally:
+            patience.cancel()
         if "error" in reply:
             raise DeviceError(f"{NAME}: {reply['error']}")
         return unpacked(reply["results"])

@@ -35,7 +35,7 @@ SPEECH = speech_pb2.DESCRIPTOR.services_by_name["Speech"].full_name
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 CHANNELZ = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
 
-CONFIG_ROOM = 64 * 1024  # bytes a message may have beside its audio
+CONFIG_ROOM = 512 * 1024  # bytes a message may have beside its audio: a thousand hotwords too
 LEAST_PING_INTERVAL_S = 10  # clients may probe this often, with no call open too; more often is answered with GOAWAY
 READ_AHEAD = 64 * 1024  # bytes of a stream that gRPC takes in before anybody reads them: 2 s of 16 kHz PCM
 OTHER_CALLS = 64  # at once, besides those that decode or wait for a decoder: health, models, reflection

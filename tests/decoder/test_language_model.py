@@ -16,9 +16,11 @@ from hypothesis import strategies as st
 from decoder.errors import ModelError
 from decoder.language_model import (
     LONGEST_WORD,
+    MIDDLE,
     PARAMETERS,
     SANITY,
     LanguageModel,
+    _find,
     follow,
     no_language_model,
     word_score,
@@ -283,3 +285,10 @@ def test_a_file_that_is_none(folder: Path) -> None:
     for path in (folder / "missing.lm", folder):
         with pytest.raises(ModelError, match="not a readable language model"):
             LanguageModel.read(path)
+
+
+def test_a_table_without_an_empty_place_is_searched_to_its_end() -> None:
+    full = np.zeros(5, MIDDLE)
+    full["key"] = [1, 2, 3, 4, 5]
+    full.flags.writeable = False
+    assert [_find(full, np.uint64(key)) for key in (5, 6)] == [4, -1]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from decoder.audio import open_file
 from decoder.errors import InvalidOption
 from decoder.recognizer import Recognizer, RecognizerConfig
 from decoder.types import EndpointRules, Passes, Phrase, SearchOptions, StreamOptions
@@ -120,3 +121,24 @@ def test_a_search_is_refused_where_there_is_none(recognizer: Recognizer) -> None
         for search in (SearchOptions(hotwords=(Phrase("anna"),)), SearchOptions(beam=3)):
             with pytest.raises(InvalidOption):
                 recognizer.open_stream(lease, MONO, StreamOptions(search=search), print)
+
+
+@pytest.mark.parametrize(
+    ("field", "wanted"),
+    [
+        ("speech_contexts", SearchOptions(hotwords=(Phrase("anna"),))),
+        ("search", SearchOptions(beam=3)),
+    ],
+)
+def test_a_recording_of_both_passes_has_no_search_to_wish_for(
+    both: Recognizer, field: str, wanted: SearchOptions
+) -> None:
+    with pytest.raises(InvalidOption) as refused, both.pool.lend(timeout=1.0) as lease:
+        both.transcribe(lease, open_file(pcm_of("austen_2.flac"), MONO), StreamOptions(search=wanted))
+    assert refused.value.field == field
+
+
+def test_interim_results_of_both_passes_have_hotwords(both: Recognizer) -> None:
+    options = StreamOptions(search=SearchOptions(hotwords=(Phrase("anna"),)))
+    with both.pool.lend(timeout=1.0) as lease:
+        both.open_stream(lease, MONO, options, lambda event: None).close()

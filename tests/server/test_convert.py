@@ -229,3 +229,9 @@ def test_a_lattice_comes_where_there_is_one() -> None:
             posterior=0.75,
         )
         assert (silence.word, silence.posterior) == ("", 0.25)
+
+
+def test_contexts_are_counted_before_they_are_looked_at() -> None:
+    many = pb.RecognitionConfig(speech_contexts=[pb.SpeechContext()] * 1_001)
+    with pytest.raises(InvalidOption, match="speech_contexts: got 1001 of them, expected at most 1000"):
+        convert.file_request(many)
