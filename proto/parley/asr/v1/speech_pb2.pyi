@@ -137,7 +137,9 @@ class _FinalSourceEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FinalSour
     FINAL_SOURCE_SECOND_PASS: _FinalSource.ValueType  # 2
     """From the second pass."""
     FINAL_SOURCE_FIRST_PASS_IN_TIME: _FinalSource.ValueType  # 3
-    """From the first pass, because the second could not give its words within the node's budget for a live final."""
+    """From the first pass as it went along, because the second, or the search over a lattice, could not give its words
+    within the node's budget for a live final.
+    """
 
 class FinalSource(_FinalSource, metaclass=_FinalSourceEnumTypeWrapper):
     """Which pass a final's words are from. The first goes along with the audio; the second, slower and better, takes
@@ -151,7 +153,9 @@ FINAL_SOURCE_FIRST_PASS: FinalSource.ValueType  # 1
 FINAL_SOURCE_SECOND_PASS: FinalSource.ValueType  # 2
 """From the second pass."""
 FINAL_SOURCE_FIRST_PASS_IN_TIME: FinalSource.ValueType  # 3
-"""From the first pass, because the second could not give its words within the node's budget for a live final."""
+"""From the first pass as it went along, because the second, or the search over a lattice, could not give its words
+within the node's budget for a live final.
+"""
 Global___FinalSource: _TypeAlias = FinalSource  # noqa: Y015
 
 class _SpeechEventType:
