@@ -141,8 +141,7 @@ asyncio.run(run_until_shutdown(Service()))
 def test_a_terminal_that_is_closed_ends_what_was_started_in_it_but_for_nohup(ignored: bool, last: str) -> None:
     def take_terminal() -> None:
         fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
-        if ignored:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)  # whatever the tests' own is
 
     window, terminal = os.openpty()
     service = subprocess.Popen(
