@@ -291,7 +291,7 @@ async def test_too_large_a_message_is_told_the_limit(serve: Serve) -> None:
     assert "4096" in refused.text
     refused = await refusal(running.stub.Recognize(pb.RecognizeRequest(config=PCM, audio=bytes(1 << 20))))
     assert refused.code == grpc.StatusCode.RESOURCE_EXHAUSTED  # gRPC's own, before the message is here
-    assert str(4096 + 64 * 1024) in refused.text
+    assert str(4096 + 512 * 1024) in refused.text
 
 
 async def test_an_idle_stream_is_ended(serve: Serve) -> None:
