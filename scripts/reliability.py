@@ -26,6 +26,7 @@ from rich.table import Table
 from clients import AsyncClient, RecognitionConfig, StreamConfig
 from clients.config import SAMPLE_BYTES
 from clients.pacing import piece_bytes, schedule
+from scripts.alignment import alignment
 from scripts.scoring import normalize
 from scripts.wer import Utterance, read_manifest
 
@@ -120,29 +121,8 @@ def survives(interim: str, final: str) -> bool:
 def kept(reference: Sequence[str], found: Sequence[str]) -> list[bool]:
     """For each word found, whether it is one of the reference's, by the alignment that scripts.scoring counts: of the
     fewest edits, and of those the fewest substitutions."""
-    rows = [[(column, 0) for column in range(len(found) + 1)]]
-    for line, word in enumerate(reference, start=1):
-        row = [(line, 0)]
-        for column, heard in enumerate(found, start=1):
-            row.append(min(_steps(rows[-1][column - 1], rows[-1][column], row[-1], word == heard)))
-        rows.append(row)
-    keeps = [False] * len(found)
-    line, column = len(reference), len(found)
-    while line and column:
-        same = reference[line - 1] == found[column - 1]
-        steps = _steps(rows[line - 1][column - 1], rows[line - 1][column], rows[line][column - 1], same)
-        step = steps.index(rows[line][column])
-        keeps[column - 1] = same and step == 0
-        line, column = (line - (step != 2), column - (step != 1))
-    return keeps
-
-
-def _steps(
-    diagonal: tuple[int, int], above: tuple[int, int], left: tuple[int, int], same: bool
-) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
-    """(edits, substitutions) by pairing two words, by leaving out one of the reference's, by leaving out one found."""
-    pair = diagonal if same else (diagonal[0] + 1, diagonal[1] + 1)
-    return pair, (above[0] + 1, above[1]), (left[0] + 1, left[1])
+    pairs = alignment(reference, found)
+    return [said is not None and reference[said] == found[heard] for said, heard in pairs if heard is not None]
 
 
 def judged(reference: str, words: Iterable[Word]) -> tuple[Pair, ...]:
