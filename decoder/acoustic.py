@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from decoder.errors import ModelError
+from decoder.types import Precision
 from decoder.vad import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -104,22 +105,49 @@ def check_rate(folder: ModelFolder) -> None:
         raise folder.fault(f"sample_rate: got {folder.info.sample_rate}, expected {SAMPLE_RATE}")
 
 
-def load_acoustic_model(folder: ModelFolder, device: str, slots: int, chunk_ms: int, threads: int = 1) -> AcousticModel:
+def load_acoustic_model(
+    folder: ModelFolder,
+    device: str,
+    slots: int,
+    chunk_ms: int,
+    threads: int = 1,
+    precision: Precision = Precision.FLOAT32,
+) -> AcousticModel:
     """The model of a folder on a device ("cpu" or "cuda:N"). chunk_ms: one of CHUNKS_MS; an export has its own.
-    threads: that it may use on a CPU.
+    threads: that it may use on a CPU. precision: of our own network; an export has its own.
 
     Raises ModelError, with what was found and expected.
     """
     load = _loaders().get(folder.kind)
     if load is None:
         raise ModelError(f"{folder.path}: got kind = {folder.kind!r}, expected one of {', '.join(_loaders())}")
-    return load(folder, device, slots, chunk_ms, threads)
+    return load(folder, device, slots, chunk_ms, threads, resolve_precision(folder, device, precision))
 
 
-def _loaders() -> dict[str, Callable[[ModelFolder, str, int, int, int], AcousticModel]]:
+def resolve_precision(folder: ModelFolder, device: str, wanted: Precision) -> Precision:
+    """What is meant by it, with this model on this device. Raises ModelError for int8 where there is none."""
+    from decoder.int8 import int8_pays  # late: torch
+
+    if wanted is Precision.FLOAT32:
+        return wanted
+    if folder.kind != "streaming-ctc" or device != "cpu" or not int8_pays():
+        if wanted is Precision.INT8:
+            raise ModelError(
+                f"{folder.path}: precision: got int8 for kind {folder.kind} on {device}, expected auto or float32: "
+                "int8 is for kind streaming-ctc, on a CPU with VNNI, with torch 2"
+            )
+        return Precision.FLOAT32
+    return Precision.INT8
+
+
+def _loaders() -> dict[str, Callable[[ModelFolder, str, int, int, int, Precision], AcousticModel]]:
     # Imported late: torch takes a second and 200 MB, and a node without a first pass does without.
     from decoder.streaming_ctc import StreamingCtc
     from decoder.wenet import WenetModel
     from decoder.zipformer import ZipformerModel
 
-    return {"streaming-ctc": StreamingCtc, "wenet": WenetModel, "zipformer": ZipformerModel}
+    return {
+        "streaming-ctc": StreamingCtc,
+        "wenet": lambda *how: WenetModel(*how[:-1]),
+        "zipformer": lambda *how: ZipformerModel(*how[:-1]),
+    }

@@ -96,12 +96,13 @@ class Block(nn.Module):
         cache: Optional[Tensor],  # noqa: UP045 - torch 1.13 scripts no `|`
         place: Tensor,
         slots: Tensor,
-        slot_list: list[int],
+        lies: list[tuple[int, int]],
     ) -> Tensor:
         """x: (rows, n, width), the same on return. bias: (rows, 1, 1, m) over the frames seen.
 
         Without a cache those are the n themselves. Else their keys and values go to `place` (rows, n) in the rings of
-        cache (2, slots, heads, m, width / heads), and all that lies in the row's ring then is seen.
+        cache (2, slots, heads, m, width / heads), and what lies in the row's ring then is seen. lies: by row, its slot,
+        and how much of the ring has been filled.
         """
         qkv = self.qkv(self.ln1(x)).view(x.size(0), x.size(1), 3, self.heads, -1)
         query, keys, values = qkv.permute(2, 0, 3, 1, 4).unbind(0)
@@ -114,8 +115,13 @@ class Block(nn.Module):
                 attended = attend(query, cache[0].index_select(0, slots), cache[1].index_select(0, slots), bias)
             else:  # row by row where they lie: on a CPU gathering them costs as much as attention itself
                 rows = [
-                    attend(query[r : r + 1], cache[0, s : s + 1], cache[1, s : s + 1], bias[r : r + 1])
-                    for r, s in enumerate(slot_list)
+                    attend(
+                        query[r : r + 1],
+                        cache[0, s : s + 1, :, :m],
+                        cache[1, s : s + 1, :, :m],
+                        bias[r : r + 1, :, :, :m],
+                    )
+                    for r, (s, m) in enumerate(lies)
                 ]
                 attended = torch.cat(rows)
         y = x + self.o(attended.transpose(1, 2).reshape(x.size(0), x.size(1), -1))
@@ -159,27 +165,29 @@ class Network(nn.Module):
         self.register_buffer("past", _arena(slots, 2, width))
 
     def forward(
-        self, samples: Tensor, index: Tensor, mel_frames: Tensor, slots: Tensor, slot_list: list[int]
+        self, samples: Tensor, index: Tensor, mel_frames: Tensor, slots: Tensor, lies: list[tuple[int, int]]
     ) -> Tensor:
         """log_probs (rows, chunk / 2, tokens) of one chunk in each of the slots.
 
         samples: (rows, window) int16. index: (rows,) of the chunk. mel_frames: (rows,) that the utterance still has
-        from the chunk's start on. slots, slot_list: the same, as a tensor and as a list.
+        from the chunk's start on. slots: (rows,). lies: by row, the slot again and the chunk's index.
         """
         first = index * self.chunk
         frames = ((mel_frames + 1) // 2).clamp(max=self.chunk)
         x = self._convolved(self.log_mel(samples), -2, 2 * first, mel_frames)
         x = x + self.pos[(first[:, None] + torch.arange(self.chunk, device=x.device)).clamp(max=self.pos.size(0) - 1)]
         place, bias = self._ring(first, frames, self.chunk, self.ring, self.left)
+        filled = [(slot, min(self.ring, (chunk + 1) * self.chunk)) for slot, chunk in lies]
         for number, block in enumerate(self.encoder):
-            x = block(x, bias, self.encoder_cache[number], place, slots, slot_list)
+            x = block(x, bias, self.encoder_cache[number], place, slots, filled)
         x = self._ended(self.encoder_ln(x), frames)
         past = torch.where(index[:, None] > 0, self.past[slots, (index + 1) % 2], torch.zeros_like(x[:, 0]))
         self.past[slots, index % 2] = x[:, -1]
         x = functional.gelu(self.down(torch.cat((past[:, None], x), 1).transpose(1, 2))).transpose(1, 2)
         place, bias = self._ring(first // 2, (frames + 1) // 2, self.chunk // 2, self.ring // 2, self.left // 2)
+        filled = [(slot, m // 2) for slot, m in filled]
         for number, block in enumerate(self.head):
-            x = block(x, bias, self.head_cache[number], place, slots, slot_list)
+            x = block(x, bias, self.head_cache[number], place, slots, filled)
         log_probs: Tensor = self.out(self.ln(x)).log_softmax(-1)
         return log_probs
 
@@ -191,7 +199,7 @@ class Network(nn.Module):
         """
         x = self._convolved(self.log_mel(samples), 0, torch.zeros_like(mel_frames), mel_frames)
         frames = (mel_frames + 1) // 2
-        unused: list[int] = []
+        unused: list[tuple[int, int]] = []
         x = x + self.pos[: x.size(1)]
         bias = self._padding(frames, x.size(1))
         for block in self.encoder:

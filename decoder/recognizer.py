@@ -39,6 +39,7 @@ from decoder.types import (
     Final,
     Finished,
     Passes,
+    Precision,
     SearchKind,
     SearchOptions,
     StreamOptions,
@@ -75,7 +76,8 @@ class RecognizerConfig:
 
     passes: what decodes; each pass named needs its model's folder. devices: "cpu", "cuda:N", or "auto" alone: every
     CUDA card, else the CPU. decoders: preallocated, a device. threads: cores a device's models may use, 0 for all.
-    chunk_ms: audio in a step of the first pass. max_chunk_batch: calls in such a step, at most. final_budget_ms: with
+    chunk_ms: audio in a step of the first pass. max_chunk_batch: calls in such a step, at most.
+    precision: of our own network in it, on a CPU. final_budget_ms: with
     both passes, how long a live final may wait for the second; 0: as long as it takes. partial_interval_ms: the least
     time between a stream's partials by the second pass, 0 for no partials at all. vad_aggressiveness: 0 to 3, how
     readily sound is called noise. max_batch: utterances decoded together. max_batch_s, max_live_batch_s: seconds of
@@ -96,6 +98,7 @@ class RecognizerConfig:
     threads: int = 0
     chunk_ms: int = 320
     max_chunk_batch: int = 32
+    precision: Precision = Precision.AUTO
     final_budget_ms: int = 2_000
     partial_interval_ms: int = 300
     vad_aggressiveness: int = 2
@@ -524,7 +527,7 @@ def _cores() -> int:
 def _acoustic_model(folder: ModelFolder, device: str, threads: int, config: RecognizerConfig) -> AcousticModel:
     from decoder.acoustic import load_acoustic_model
 
-    model = load_acoustic_model(folder, device, config.decoders, config.chunk_ms, threads)
+    model = load_acoustic_model(folder, device, config.decoders, config.chunk_ms, threads, config.precision)
     if model.longest_samples < LONGEST_UTTERANCE_MS * SAMPLE_RATE // 1000:
         longest_ms = model.longest_samples * 1000 // SAMPLE_RATE
         raise ModelError(

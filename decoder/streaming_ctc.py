@@ -15,9 +15,11 @@ from torch.nn import functional
 from decoder.acoustic import CHUNKS_MS, Chunk, ChunkShape, check_rate
 from decoder.errors import ModelError
 from decoder.features import HOP, WINDOW
+from decoder.int8 import in_int8
 from decoder.model import FRAME_MS, Network, Sizes
 from decoder.text import Vocabulary
 from decoder.torch_device import memory_errors, running, torch_device
+from decoder.types import Precision
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -38,8 +40,19 @@ MEL_PAST = 2  # mel frames before a chunk that its first encoder frame hears
 class StreamingCtc:
     """The network behind AcousticModel, from a folder with config.json, model.safetensors and tokens.txt."""
 
-    def __init__(self, folder: ModelFolder, device: str, slots: int, chunk_ms: int, threads: int = 1) -> None:
-        """Raises ModelError if a file is missing or of another shape than config.json says."""
+    def __init__(
+        self,
+        folder: ModelFolder,
+        device: str,
+        slots: int,
+        chunk_ms: int,
+        threads: int = 1,
+        precision: Precision = Precision.FLOAT32,
+    ) -> None:
+        """precision: FLOAT32 or INT8.
+
+        Raises ModelError if a file is missing or of another shape than config.json says.
+        """
         sizes = Sizes.read(folder.file("config.json"))
         if chunk_ms not in CHUNKS_MS:
             raise ModelError(f"chunk_ms: got {chunk_ms}, expected one of {', '.join(map(str, CHUNKS_MS))}")
@@ -67,6 +80,8 @@ class StreamingCtc:
         self.slot_bytes = sum(cache.numel() * cache.element_size() for cache in caches) // slots
         _fill(network, folder.file("model.safetensors"))
         network.requires_grad_(False).eval()
+        if precision is Precision.INT8:
+            in_int8(network)
         with memory_errors():
             network.to(self._device)
         with warnings.catch_warnings():
@@ -115,14 +130,13 @@ class StreamingCtc:
             else min(self._mel_frames + 1, max(0, chunk.length // HOP - chunk.index * self._mel_frames))
             for chunk in chunks
         ]
-        slots = [chunk.slot for chunk in chunks]
         with running():
             log_probs = self._network(
                 self._put(np.stack([chunk.samples for chunk in chunks])),
                 self._put([chunk.index for chunk in chunks]),
                 self._put(left),
-                self._put(slots),
-                slots,
+                self._put([chunk.slot for chunk in chunks]),
+                [(chunk.slot, chunk.index) for chunk in chunks],
             )
         return log_probs, [-(-min(frames, self._mel_frames) // 4) for frames in left]
 

@@ -72,6 +72,14 @@ class EndpointRules:
             raise InvalidOption("endpoint_rules.longest_utterance", f"{self.longest_utterance_ms} ms", "2 s to 30 s")
 
 
+class Precision(enum.Enum):
+    """Arithmetic of the first pass's own network."""
+
+    AUTO = "auto"  # int8 where it pays and the network has it, else float32
+    FLOAT32 = "float32"
+    INT8 = "int8"
+
+
 class SearchKind(enum.Enum):
     """How the first pass's words are found: the likeliest token of each frame (BEST_PATH), beams of prefixes with a
     language model (BEAM), or for finals and files a lattice of whole utterances, by k2 (K2)."""
