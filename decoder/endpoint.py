@@ -68,7 +68,7 @@ class Endpointer:
 
     def accept(self, speech: bool, energy: float, onset: int) -> tuple[Step, Utterance | None]:
         """Takes the next frame; an END or CUT brings what it closed. onset: frames since speech may have begun
-        (Vad.onset), 1 or more for speech. energy: of any unit, used to compare frames."""
+        (Vad.accept), 1 or more for speech. energy: of any unit, used to compare frames."""
         self.frames += 1
         if not self.open:
             return self._in_silence(speech, energy, onset), None

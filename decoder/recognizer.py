@@ -484,7 +484,7 @@ class Stream:
     @property
     def has_room(self) -> bool:
         """False while enough utterances wait for the device; an Advanced event says when to look again."""
-        return all(decoder.has_room for decoder in self._decoders)
+        return self._decoders[0].has_room if len(self._decoders) == 1 else all(d.has_room for d in self._decoders)
 
     @property
     def encoding(self) -> Encoding:
@@ -492,8 +492,13 @@ class Stream:
         return Encoding.AUTO if self._reader is None else self._reader.encoding
 
     @property
+    def received_ms(self) -> int:
+        """Of audio, as recorded."""
+        return self._received * 1000 // SAMPLE_RATE
+
+    @property
     def cursors(self) -> Cursors:
-        received_ms = self._received * 1000 // SAMPLE_RATE
+        received_ms = self.received_ms
         return Cursors(
             received_ms=received_ms,
             # Not more than was received: the last frame is filled up with silence.

@@ -170,15 +170,13 @@ class Decoder:
 
     def accept(self, samples: NDArray[np.int16]) -> None:
         """Takes the next samples `(n,)` at 16 kHz; any n."""
-        at = 0
-        while at < len(samples) and self.state in (State.SILENCE, State.UTTERANCE):
-            took = min(FRAME - self._carried, len(samples) - at)
-            self._carry[self._carried : self._carried + took] = samples[at : at + took]
-            self._carried += took
-            at += took
-            if self._carried == FRAME:
-                self._carried = 0
-                self._accept_frame(self._carry)
+        if self._carried:
+            samples = np.concatenate((self._carry[: self._carried], samples))
+        whole = len(samples) // FRAME * FRAME
+        for at in range(0, whole, BLOCK_FRAMES * FRAME):
+            self._accept_frames(samples[at : min(at + BLOCK_FRAMES * FRAME, whole)])
+        self._carried = len(samples) - whole
+        self._carry[: self._carried] = samples[whole:]
         with self._worker.lock:
             if self._first_pass is not None:
                 self._feed()
@@ -199,7 +197,7 @@ class Decoder:
             if self._carried:  # the last word's end may lie in it
                 self._carry[self._carried :] = 0
                 self._carried = 0
-                self._accept_frame(self._carry)
+                self._accept_frames(self._carry)
             self.finalize()
             self._drain()
 
@@ -227,43 +225,50 @@ class Decoder:
                 return self._endpointer.start * FRAME_MS  # in silence, what a word may begin in is not over yet
             return self.processed_ms
 
-    def _accept_frame(self, frame: NDArray[np.int16]) -> None:
-        endpointer = self._endpointer
-        self._hold(frame)
-        speech = self._vad.accept(frame.tobytes())
-        energy = float(np.square(frame, dtype=np.float32).sum()) if endpointer.open else 0.0
+    def _accept_frames(self, samples: NDArray[np.int16]) -> None:
+        """Takes whole frames, BLOCK_FRAMES at most."""
+        if self.state not in (State.SILENCE, State.UTTERANCE):
+            return
+        self._hold(samples)
+        energies = np.square(samples.reshape(-1, FRAME), dtype=np.float32).sum(1).tolist()
+        heard = self._vad.accept(samples.tobytes())
         with self._worker.lock:  # the device's thread reads the state and the cursors: they change in one
-            if self._failed():
-                return
-            step, closed = endpointer.accept(speech, energy, self._vad.onset)
-            if step is Step.BEGIN:
-                self.state = State.UTTERANCE
-                self._partial_at = endpointer.frames
-                if self._first_pass is not None:
-                    self._first_pass.begin(self._segment, endpointer.start)
-                self._sink(SpeechBegin(self._channel, endpointer.speech_start * FRAME_MS))
-            elif step is Step.NO_SPEECH:
-                self._sink(NoSpeech(self._channel, endpointer.frames * FRAME_MS))
-                if self._options.single_utterance:
-                    self._drain()
-            elif closed is not None:
-                self._end_utterance(closed)
-            if self._first_pass is not None and endpointer.open:
-                self._first_pass.settle(endpointer.settled)
+            for (speech, onset), energy in zip(heard, energies, strict=True):
+                if self.state not in (State.SILENCE, State.UTTERANCE):
+                    return
+                self._accept_frame(speech, onset, energy)
 
-    def _hold(self, frame: NDArray[np.int16]) -> None:
-        """Keeps the frame; frames that nobody can want any more make room when the buffer is full."""
+    def _accept_frame(self, speech: bool, onset: int, energy: float) -> None:
         endpointer = self._endpointer
-        held = endpointer.frames - self._first
-        if held == HELD_FRAMES:
+        step, closed = endpointer.accept(speech, energy, onset)
+        if step is Step.BEGIN:
+            self.state = State.UTTERANCE
+            self._partial_at = endpointer.frames
+            if self._first_pass is not None:
+                self._first_pass.begin(self._segment, endpointer.start)
+            self._sink(SpeechBegin(self._channel, endpointer.speech_start * FRAME_MS))
+        elif step is Step.NO_SPEECH:
+            self._sink(NoSpeech(self._channel, endpointer.frames * FRAME_MS))
+            if self._options.single_utterance:
+                self._drain()
+        elif closed is not None:
+            self._end_utterance(closed)
+        if self._first_pass is not None and endpointer.open:
+            self._first_pass.settle(endpointer.settled)
+
+    def _hold(self, samples: NDArray[np.int16]) -> None:
+        """Keeps the frames; those that nobody can want any more make room when the buffer is full."""
+        frames, more = self._endpointer.frames, len(samples) // FRAME
+        held = frames - self._first
+        if held + more > HELD_FRAMES:
             with self._worker.lock:  # the device's thread takes chunks from there
                 first = self._needed
-                keep = endpointer.frames - first
-                if keep == HELD_FRAMES:
+                keep = frames - first
+                if keep + more > HELD_FRAMES:
                     raise BufferError(f"audio came although has_room is False: {keep * FRAME_MS} ms of it are held")
                 self._audio[: keep * FRAME] = self._audio[(held - keep) * FRAME : held * FRAME].copy()
                 self._first, held = first, keep
-        self._audio[held * FRAME : (held + 1) * FRAME] = frame
+        self._audio[held * FRAME : (held + more) * FRAME] = samples
 
     @property
     def _needed(self) -> int:

@@ -12,6 +12,7 @@ import webrtcvad
 SAMPLE_RATE = 16_000
 FRAME_MS = 20
 FRAME = SAMPLE_RATE * FRAME_MS // 1000
+FRAME_BYTES = 2 * FRAME
 WINDOW = 8  # frames the hysteresis looks back on
 VOICED_TO_BEGIN = 5  # of the window: a click is not speech
 VOICED_TO_STAY = 2  # of the window: a single blip in silence does not keep speech alive
@@ -30,15 +31,15 @@ class Vad:
         self._window: deque[bool] = deque(maxlen=WINDOW)
         self.speech = False
 
-    @property
-    def onset(self) -> int:
-        """How many frames ago, counting the last one as 1, the window's first voiced frame was; 0: none."""
-        return next((len(self._window) - at for at, voiced in enumerate(self._window) if voiced), 0)
+    def accept(self, frames: bytes) -> list[tuple[bool, int]]:
+        """frames: of FRAME 16-bit samples each. Returns by frame whether it is speech, and its onset: how many frames
+        ago, counting it as 1, the window's first voiced frame was; 0: none."""
+        return [self._accept(frames[at : at + FRAME_BYTES]) for at in range(0, len(frames), FRAME_BYTES)]
 
-    def accept(self, frame: bytes) -> bool:
-        """frame: FRAME 16-bit samples. Returns whether it is speech."""
-        voiced = self._detector.is_speech(frame, SAMPLE_RATE)
-        self._window.append(voiced)
-        count = sum(self._window)
+    def _accept(self, frame: bytes) -> tuple[bool, int]:
+        voiced, window = self._detector.is_speech(frame, SAMPLE_RATE), self._window
+        window.append(voiced)
+        count = window.count(True)
         self.speech = count >= (VOICED_TO_STAY if self.speech else VOICED_TO_BEGIN)
-        return self.speech and (voiced or count >= VOICED_TO_BEGIN)
+        onset = len(window) - window.index(True) if count else 0
+        return self.speech and (voiced or count >= VOICED_TO_BEGIN), onset

@@ -54,7 +54,7 @@ def headerless(
         if encoding is Encoding.LINEAR16:
             samples = np.frombuffer(data, "<i2")
         else:
-            samples = G711[encoding][np.frombuffer(data, np.uint8)]
+            samples = G711[encoding].take(np.frombuffer(data, np.uint8))
         yield samples.reshape(-1, channels)
 
 

@@ -48,5 +48,6 @@ class Shaper:
         flat = samples[:, 0] if self.rows == 1 else samples
         made = self._resampler.resample_chunk(np.ascontiguousarray(flat), last=last)
         np.rint(made, out=made)
-        np.clip(made, -32768, 32767, out=made)
+        np.minimum(made, 32767, out=made)  # the two take a third of np.clip's time
+        np.maximum(made, -32768, out=made)
         return np.ascontiguousarray(made.astype(np.int16).reshape(-1, self.rows).T)

@@ -128,19 +128,23 @@ class Session:
             raise TooLarge("audio", len(audio), self._limits.chunk_bytes)
         arrived_at = time.monotonic()
         for start in range(0, len(audio), SLICE):
+            if start:
+                await asyncio.sleep(0)
+                await self._room()
             await self._work(self._stream.accept(audio[start : start + SLICE]), arrived_at)
 
     async def _work(self, steps: Iterator[None], arrived_at: float) -> None:
-        """Does a part of the stream's work step by step: before each there must be room, after it others have their
-        turn."""
-        over: bool | None = None
-        while not over:
-            await self._room()
+        """Does a part of the stream's work step by step: between them others have their turn, and before the next there
+        must be room again."""
+        while True:
             began = time.perf_counter()
             over = next(steps, True)
             self._metrics.chunk_s.observe(time.perf_counter() - began)
-            self.figures.arrivals.mark(self._stream.cursors.received_ms, arrived_at)
+            self.figures.arrivals.mark(self._stream.received_ms, arrived_at)
+            if over:
+                return
             await asyncio.sleep(0)
+            await self._room()
 
     async def _room(self) -> None:
         while not (self._stream.has_room and self._outbox.has_room):

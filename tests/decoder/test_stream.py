@@ -62,8 +62,8 @@ def utterances(samples: NDArray[np.int16], rules: EndpointRules) -> list[tuple[i
     found = []
     for frame in padded.reshape(-1, FRAME):
         energy = float(np.square(frame, dtype=np.float32).sum())
-        speech = vad.accept(frame.tobytes())
-        _, closed = endpointer.accept(speech, energy if endpointer.open else 0.0, vad.onset)
+        [(speech, onset)] = vad.accept(frame.tobytes())
+        _, closed = endpointer.accept(speech, energy if endpointer.open else 0.0, onset)
         if closed:
             found.append(closed)
     if endpointer.open:
@@ -670,9 +670,9 @@ def test_a_frame_that_comes_while_the_device_fails_is_passed_over() -> None:
     call.feed(talk(20))
     accept = call.decoder._vad.accept
 
-    def failing(frame: bytes) -> bool:
+    def failing(frames: bytes) -> list[tuple[bool, int]]:
         call.decoder._on_failed(DeviceError("now"))
-        return accept(frame)
+        return accept(frames)
 
     call.decoder._vad.accept = failing  # type: ignore[method-assign]
     call.feed(talk(0, 10))

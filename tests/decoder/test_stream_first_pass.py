@@ -80,8 +80,8 @@ def closed_utterances(samples: NDArray[np.int16], rules: EndpointRules) -> list[
     found = []
     for frame in padded.reshape(-1, FRAME):
         energy = float(np.square(frame, dtype=np.float32).sum())
-        speech = vad.accept(frame.tobytes())
-        _, closed = endpointer.accept(speech, energy if endpointer.open else 0.0, vad.onset)
+        [(speech, onset)] = vad.accept(frame.tobytes())
+        _, closed = endpointer.accept(speech, energy if endpointer.open else 0.0, onset)
         found += [closed] if closed else []
     return [*found, endpointer.close()] if endpointer.open else found
 

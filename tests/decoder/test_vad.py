@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decoder.vad import FRAME, VOICED_TO_BEGIN, WINDOW, Vad
+from decoder.vad import FRAME_BYTES, VOICED_TO_BEGIN, WINDOW, Vad
 from tests.decoder.fakes import judged
 from tests.speech import pcm_of
 
@@ -42,23 +42,31 @@ def test_onset_is_the_first_voiced_frame_in_sight(votes: list[bool]) -> None:
         said.append(speech)
 
 
-def frames(pcm: bytes) -> list[bytes]:
-    return [pcm[at : at + 2 * FRAME] for at in range(0, len(pcm) - 2 * FRAME + 1, 2 * FRAME)]
+def whole_frames(pcm: bytes) -> bytes:
+    return pcm[: len(pcm) // FRAME_BYTES * FRAME_BYTES]
 
 
 def test_a_reset_detector_hears_as_a_new_one() -> None:
     noise = np.random.default_rng(1).normal(0, 6_000, 16_000 * 3).astype("<i2").tobytes()
-    speech = frames(pcm_of("austen_2.flac"))
+    speech = whole_frames(pcm_of("austen_2.flac"))
     used = Vad()
-    for frame in frames(noise):
-        used.accept(frame)
-    unreset = [used.accept(frame) for frame in speech]
+    used.accept(noise)
+    unreset = used.accept(speech)
     used.reset()
     assert not used.speech
-    assert used.onset == 0
     new = Vad()
-    assert [used.accept(frame) for frame in speech] == (heard := [new.accept(frame) for frame in speech])
+    assert used.accept(speech) == (heard := new.accept(speech))
     assert heard != unreset  # so there was something to forget
+
+
+def test_frames_may_come_one_by_one_or_together() -> None:
+    speech = whole_frames(pcm_of("austen_2.flac"))
+    one, together = Vad(), Vad()
+    one_by_one = [
+        heard for at in range(0, len(speech), FRAME_BYTES) for heard in one.accept(speech[at : at + FRAME_BYTES])
+    ]
+    assert one_by_one == together.accept(speech)
+    assert any(said for said, _ in one_by_one)
 
 
 def test_aggressiveness_decides_what_is_noise() -> None:
@@ -67,6 +75,6 @@ def test_aggressiveness_decides_what_is_noise() -> None:
     counts = []
     for aggressiveness in range(4):
         detector = Vad(aggressiveness)
-        counts.append(sum(detector.accept(frame) for frame in frames(noisy)))
+        counts.append(sum(said for said, _ in detector.accept(whole_frames(noisy))))
     assert counts == sorted(counts, reverse=True)
     assert counts[0] > counts[3]

@@ -108,9 +108,12 @@ class FakeStream:
         self.say(Advanced(0, final_ms))
 
     @property
+    def received_ms(self) -> int:
+        return len(self.taken) // 32
+
+    @property
     def cursors(self) -> Cursors:
-        received_ms = len(self.taken) // 32
-        return Cursors(received_ms, received_ms, self.final_ms)
+        return Cursors(self.received_ms, self.received_ms, self.final_ms)
 
     async def has_taken(self, size: int) -> None:
         while len(self.taken) < size:
