@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import os
 import re
 from pathlib import Path
@@ -20,5 +21,6 @@ def usable_cards(passes: Passes) -> int:
         return 0
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
-        return len([card for card in visible.split(",") if card.strip() not in ("", "-1")])
+        named = (card.strip() for card in visible.split(","))
+        return sum(1 for _ in itertools.takewhile(lambda card: card not in ("", "-1"), named))  # CUDA stops there too
     return sum(1 for entry in Path("/dev").iterdir() if re.fullmatch(r"nvidia\d+", entry.name))

@@ -6,8 +6,10 @@ every call of the model, so that a batch of files can stand aside for a live cal
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -15,6 +17,7 @@ import numpy as np
 import onnxruntime as ort
 
 from decoder.alignment import align, share_on_path, spread
+from decoder.device_errors import is_out_of_memory
 from decoder.errors import ModelError, OutOfMemory
 from decoder.search.autoregressive import Beam, Decoded
 from decoder.text import Vocabulary, timed_words
@@ -34,6 +37,14 @@ RECEPTIVE_SAMPLES = 895  # of an encoder frame: 127 + 6 * 64 + 2 * 192
 MASKED = -1e9  # added to the attention's score of a padded frame
 ENCODER_CALL_S = 12.0  # of audio in one call of the encoder on a CPU
 SMALL = frozenset({"log_probs", "next_tokens", "attention"})  # outputs that the search reads: they go to the host
+CARD_OPTIONS = {
+    # Ten bits of a product's factors are not what a CPU computes with.
+    "use_tf32": "0",
+    # Every length of audio is a shape of its own, and the default tries all algorithms for each.
+    "cudnn_conv_algo_search": "HEURISTIC",
+    # Four sessions and torch share the card: none may take twice what it needs.
+    "arena_extend_strategy": "kSameAsRequested",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,20 +219,22 @@ class SecondPass:
         return Hypothesis(" ".join(text for text, _ in words), math.exp(decoded.mean_log_prob), timed)
 
     def _put(self, array: NDArray[np.generic]) -> ort.OrtValue:
-        return ort.OrtValue.ortvalue_from_numpy(array, *self._place)
+        # To where numpy has it: onnxruntime copies what a card wants, into memory that it keeps. Asked for here, every
+        # few bytes would be an allocation on the card, which waits for all that runs there.
+        return ort.OrtValue.ortvalue_from_numpy(array)
 
     def _run(self, name: str, inputs: Tensors) -> Tensors:
         """One call of a graph. Inputs and caches stay on the device; only what the search reads comes to the host."""
         graph, outputs = self._graphs[name], self._outputs[name]
         binding = graph.io_binding()
-        for key, value in inputs.items():
-            binding.bind_ortvalue_input(key, value)
-        for output in outputs:
-            binding.bind_output(output, *(("cpu", 0) if output in SMALL else self._place))
         try:
+            for key, value in inputs.items():
+                binding.bind_ortvalue_input(key, value)  # copies it, if it is not on the device
+            for output in outputs:
+                binding.bind_output(output, *(("cpu", 0) if output in SMALL else self._place))
             graph.run_with_iobinding(binding)
         except Exception as error:  # onnxruntime has one class of error for everything
-            if _is_out_of_memory(error):
+            if is_out_of_memory(error):
                 raise OutOfMemory(str(error)) from error
             raise
         return dict(zip(outputs, binding.get_outputs(), strict=True))
@@ -229,11 +242,6 @@ class SecondPass:
 
 def _renamed(outputs: Tensors) -> Tensors:
     return {name.removeprefix("new_"): value for name, value in outputs.items()}
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    text = str(error).lower()
-    return any(sign in text for sign in ("failed to allocate memory", "out of memory", "bad allocation"))
 
 
 def _session(folder: ModelFolder, name: str, device: str, threads: int) -> ort.InferenceSession:
@@ -245,7 +253,9 @@ def _session(folder: ModelFolder, name: str, device: str, threads: int) -> ort.I
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers: list[tuple[str, dict[str, str]]] = [("CPUExecutionProvider", {})]
     if kind == "cuda":
-        providers.insert(0, ("CUDAExecutionProvider", {"device_id": index or "0"}))
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": index or "0", **CARD_OPTIONS}))
+        with contextlib.redirect_stdout(sys.stderr):  # it prints
+            ort.preload_dlls()  # CUDA's libraries as pip installs them are on no path
     path = folder.file(name)
     try:
         session = ort.InferenceSession(path, options, providers=providers)

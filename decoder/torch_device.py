@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from decoder.device_errors import is_out_of_memory
 from decoder.errors import ModelError, OutOfMemory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-SIGNS = ("out of memory", "can't allocate memory", "alloc_failed", "not enough memory", "bad_alloc")
 
 
 def torch_device(name: str) -> torch.device:
@@ -23,7 +22,18 @@ def torch_device(name: str) -> torch.device:
         if index >= cards:
             found = f"got {cards} CUDA cards that this torch ({torch.__version__}) sees"
             raise ModelError(f"{name}: {found}, expected {index + 1} or more")
+        try:
+            _touch(device)
+        except RuntimeError as error:  # too old a driver, too new a card, one that another process has for itself
+            raise ModelError(
+                f"{name}: torch {torch.__version__} cannot use it: {str(error).splitlines()[0]}"
+            ) from error
     return device
+
+
+def _touch(device: torch.device) -> None:
+    """Has the device compute something, and waits for it."""
+    torch.ones(1, device=device).add(1).tolist()
 
 
 @contextlib.contextmanager
@@ -40,6 +50,6 @@ def memory_errors() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if isinstance(error, MemoryError) or any(sign in str(error).lower() for sign in SIGNS):
+        if is_out_of_memory(error):
             raise OutOfMemory(str(error)) from error
         raise

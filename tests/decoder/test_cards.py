@@ -43,7 +43,9 @@ def test_a_card_counts_if_all_that_runs_can_use_it(
     assert [usable_cards(passes) for passes in (Passes.FIRST, Passes.SECOND, Passes.BOTH)] == [first, second, both]
 
 
-@pytest.mark.parametrize(("visible", "count"), [("0", 1), ("2,0", 2), ("", 0), ("-1", 0), ("GPU-8932f937", 1)])
+@pytest.mark.parametrize(
+    ("visible", "count"), [("0", 1), ("2,0", 2), ("2,-1,0", 1), ("", 0), ("-1", 0), ("GPU-8932f937", 1)]
+)
 def test_the_environment_may_hide_cards(monkeypatch: pytest.MonkeyPatch, visible: str, count: int) -> None:
     monkeypatch.setattr(ort, "get_available_providers", lambda: BOTH)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)

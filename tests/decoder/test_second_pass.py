@@ -405,6 +405,9 @@ class Failing:
         ),
         ("CUDA failure 2: out of memory ; GPU=0", OutOfMemory),
         ("std::bad_alloc: bad allocation", OutOfMemory),
+        ("CUBLAS failure 3: CUBLAS_STATUS_ALLOC_FAILED ; GPU=0", OutOfMemory),
+        ("BFCArena: Available memory of 0 is smaller than requested bytes of 256", OutOfMemory),
+        ("CUDA failure 700: an illegal memory access was encountered ; GPU=0", RuntimeError),
         ("Non-zero status code returned while running MatMul node", RuntimeError),
     ],
 )

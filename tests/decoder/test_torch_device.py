@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
+from decoder import torch_device as module
 from decoder.errors import ModelError, OutOfMemory
 from decoder.torch_device import memory_errors, torch_device
 from tests.decoder.reference import DEVICES
@@ -18,7 +21,34 @@ def test_what_is_here_can_be_used(name: str) -> None:
 @pytest.mark.parametrize(("name", "cards"), [("cuda:0", 1), ("cuda:1", 2), ("cuda:7", 8)])
 def test_a_card_that_is_there(monkeypatch: pytest.MonkeyPatch, name: str, cards: int) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
+    touched = list[torch.device]()
+    monkeypatch.setattr(module, "_touch", touched.append)
     assert torch_device(name) == torch.device(name)
+    assert touched == [torch.device(name)]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        "CUDA error: all CUDA-capable devices are busy or unavailable",  # another process has it for itself
+        "CUDA error: no kernel image is available for execution on the device",
+        "CUDA error: out of memory",
+        "The NVIDIA driver on your system is too old (found version 10020).",
+    ],
+)
+def test_a_card_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, reason: str) -> None:
+    def touch(_: torch.device) -> None:
+        raise RuntimeError(f"{reason}\nCUDA kernel errors might be asynchronously reported at some other API call")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(module, "_touch", touch)
+    with pytest.raises(ModelError, match=rf"^cuda:0: torch \S+ cannot use it: {re.escape(reason)}$"):
+        torch_device("cuda:0")
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_what_is_here_answers(name: str) -> None:
+    module._touch(torch.device(name))
 
 
 @pytest.mark.parametrize(("name", "cards"), [("cuda:0", 0), ("cuda:1", 1), ("cuda:12", 8), ("cuda:999", 8)])
@@ -42,6 +72,7 @@ ON_WINDOWS = "DefaultCPUAllocator: not enough memory: you tried to allocate 8 by
         "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
         "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
         "cuFFT error: CUFFT_ALLOC_FAILED",
+        "FIND was unable to find an engine to execute this computation",
         f"[enforce fail at alloc_cpu.cpp:73] . {ON_LINUX} (Cannot allocate memory)",
         f"[enforce fail at alloc_cpu.cpp:127] err == 0. {ON_LINUX} (Cannot allocate memory)",
         f"[enforce fail at alloc_cpu.cpp:117] data. {ON_WINDOWS}",
