@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from decoder.text import Vocabulary
 
 CHUNKS_MS = (160, 320, 640)  # what a node may set
+CARD_ROWS = 64  # which a card computes in little more time than one
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ class AcousticModel(Protocol):
     frame_ms: float  # of a row of log_probs
     shape: ChunkShape
     longest_samples: int  # of an utterance
-    side_by_side: int  # rows of a call that go at the same time, a thread each
+    side_by_side: int  # rows of a call that go at the same time: on a CPU a thread each, on a card CARD_ROWS
     slots: int
     slot_bytes: int  # of memory on the device, allocated at start
 

@@ -82,10 +82,11 @@ class FirstPass:
         error in the place of its words. Raises OutOfMemory: then the same chunks may come again.
         """
         log_probs, frames = self.model.forward(chunks)
+        # From here on the chunks may not come again, so want of memory is a fault like any other.
+        log_probs = log_probs.cpu()  # the one wait for a card; what went wrong there is known before the search begins
         for chunk in chunks:
             if chunk.index == 0:
                 self._search.begin(chunk.slot, chunk.wishes)
-        # From here on the chunks may not come again, so want of memory is a fault like any other.
         sound = _sound(log_probs)
         rows = [row for row, is_sound in enumerate(sound) if is_sound]
         slots = [chunks[row].slot for row in rows]
@@ -110,6 +111,7 @@ class FirstPass:
             log_probs, frames = self.model.whole([batch[row] for row in rows])
             wanted = [wishes[row] if wishes else None for row in rows]
             with memory_errors():
+                log_probs = log_probs.cpu()
                 sound = _sound(log_probs)
                 yield [
                     *((row, _unsound()) for at, row in enumerate(rows) if not sound[at]),
@@ -135,7 +137,7 @@ class FirstPass:
         for (graph, options), rows in by_graph.items():
             assert self._lattices is not None
             counts = [frames[at] for at in rows]
-            searched = self._lattices.submit(log_probs[rows, : max(counts)].cpu().numpy(), counts, graph, options)
+            searched = self._lattices.submit(log_probs[rows, : max(counts)].numpy(), counts, graph, options)
             for place, at in enumerate(rows):
                 yield at, _one_of(searched, partial(self._of_lattice, place=place))
         if self._wholes < len(by_beams):

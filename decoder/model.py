@@ -129,9 +129,9 @@ class Block(nn.Module):
         return out
 
 
-def _arena(*shape: int) -> Tensor:
+def _arena(device: torch.device, *shape: int) -> Tensor:
     """Zeros that are written, so that the memory is taken now and not under load."""
-    return torch.empty(shape).zero_()
+    return torch.empty(shape, device=device).zero_()
 
 
 class Network(nn.Module):
@@ -141,8 +141,8 @@ class Network(nn.Module):
     head_cache: Tensor
     past: Tensor
 
-    def __init__(self, sizes: Sizes, slots: int, chunk: int) -> None:
-        """chunk: frames, even."""
+    def __init__(self, sizes: Sizes, slots: int, chunk: int, device: torch.device) -> None:
+        """chunk: frames, even. device: where the arena is; the weights are to follow."""
         super().__init__()
         width = sizes.width
         self.chunk, self.left = chunk, sizes.left_frames
@@ -159,10 +159,10 @@ class Network(nn.Module):
         self.out = nn.Linear(width, sizes.vocabulary)
         cache = (2, slots, sizes.heads, self.ring, width // sizes.heads)  # keys and values
         half = (2, slots, sizes.heads, self.ring // 2, width // sizes.heads)
-        self.register_buffer("encoder_cache", _arena(sizes.encoder_blocks, *cache))
-        self.register_buffer("head_cache", _arena(sizes.head_blocks, *half))
+        self.register_buffer("encoder_cache", _arena(device, sizes.encoder_blocks, *cache))
+        self.register_buffer("head_cache", _arena(device, sizes.head_blocks, *half))
         # For `down`: the last encoder frames of the two newest chunks, so that the newest can be computed again.
-        self.register_buffer("past", _arena(slots, 2, width))
+        self.register_buffer("past", _arena(device, slots, 2, width))
 
     def forward(
         self, samples: Tensor, index: Tensor, mel_frames: Tensor, slots: Tensor, lies: list[tuple[int, int]]

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.nn import functional
 
-from decoder.acoustic import CHUNKS_MS, Chunk, ChunkShape, check_rate
+from decoder.acoustic import CARD_ROWS, CHUNKS_MS, Chunk, ChunkShape, check_rate
 from decoder.errors import ModelError
 from decoder.features import HOP, WINDOW
 from decoder.int8 import in_int8
@@ -70,12 +70,13 @@ class StreamingCtc:
         self._mel_frames = chunk_ms // MEL_MS
         self._device = torch_device(device)
         torch.backends.cudnn.allow_tf32 = False  # 10 bits in a card's convolutions: 5e-3 off, emulated
-        self.side_by_side = threads if self._device.type == "cpu" else 1
+        on_cpu = self._device.type == "cpu"
+        self._threads, self.side_by_side = (threads, threads) if on_cpu else (1, CARD_ROWS)
         # Threads inside an operation wait for each other, and on busy cores long: here each has rows of its own.
         torch.set_num_threads(1)
-        self._pool = ThreadPoolExecutor(self.side_by_side, thread_name_prefix="first-pass")
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="first-pass")
         with memory_errors():
-            network = Network(sizes, slots, chunk_ms // FRAME_MS)
+            network = Network(sizes, slots, chunk_ms // FRAME_MS, self._device)
         caches = (network.encoder_cache, network.head_cache, network.past)
         self.slot_bytes = sum(cache.numel() * cache.element_size() for cache in caches) // slots
         _fill(network, folder.file("model.safetensors"))
@@ -88,9 +89,14 @@ class StreamingCtc:
             # It is to go some day, but what is to take its place needs a compiler where the node runs.
             warnings.filterwarnings("ignore", message=".*torch.jit.script", category=DeprecationWarning)
             self._network = torch.jit.script(network)
-        for _ in range(WARM_UPS):
-            self.forward([Chunk(0, 0, np.zeros(self.shape.window, np.int16))])
-        self.clear(0)
+        warm_ups = [1] * WARM_UPS
+        if not on_cpu:  # a card prepares itself for each size of batch, and takes the memory for it
+            warm_ups += [1 << power for power in range(1, min(slots, CARD_ROWS).bit_length())]
+        silence = np.zeros(self.shape.window, np.int16)
+        for rows in warm_ups:
+            self.forward([Chunk(slot, 0, silence) for slot in range(rows)])
+        for slot in range(warm_ups[-1]):
+            self.clear(slot)
 
     def chunks(self, samples: int) -> int:
         return max(1, -(-(samples // HOP) // self._mel_frames))
@@ -109,9 +115,9 @@ class StreamingCtc:
         self, run: Callable[[Sequence[T]], tuple[Tensor, list[int]]], rows: Sequence[T]
     ) -> tuple[Tensor, list[int]]:
         """Runs the rows in equal parts, a thread each."""
-        if self.side_by_side == 1 or len(rows) == 1:
+        if self._threads == 1 or len(rows) == 1:
             return run(rows)
-        size = -(-len(rows) // self.side_by_side)
+        size = -(-len(rows) // self._threads)
         others = [self._pool.submit(run, rows[at : at + size]) for at in range(size, len(rows), size)]
         try:
             parts = [run(rows[:size])]

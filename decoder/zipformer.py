@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from decoder.acoustic import Chunk, ChunkShape, check_rate
+from decoder.acoustic import CARD_ROWS, Chunk, ChunkShape, check_rate
 from decoder.errors import ModelError
 from decoder.fbank import BINS, HOP, ICEFALL, OVERHANG, RATE, WINDOW, centred_frames, reflected
 from decoder.text import Vocabulary
@@ -56,10 +56,11 @@ class ZipformerModel:
         check_rate(folder)
         path = folder.file(folder.value("model", str, "zipformer"))
         tokens = folder.file(folder.value("tokens", str, "zipformer"))
-        self.info, self.slots, self.side_by_side = folder.info, slots, 1
+        self.info, self.slots = folder.info, slots
         self.vocabulary = Vocabulary.read_tokens(tokens)
         self.longest_samples = LONGEST_SAMPLES
         self._device = torch_device(device)
+        self.side_by_side = 1 if self._device.type == "cpu" else CARD_ROWS
         self._export = load_export(path, self._device, threads, INTERFACE)
         with trial(path, INTERFACE):
             self._step = SUBSAMPLING * int(self._export.encoder.chunk_size)  # features
