@@ -20,7 +20,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from decoder.acoustic import Chunk
-from decoder.errors import DeviceError, OutOfMemory
+from decoder.device_errors import lost_by
+from decoder.errors import DeviceError, DeviceLost, OutOfMemory
 from decoder.types import Transcript
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 NOTHING = Transcript(())
 MOST_ELSEWHERE = 16  # utterances that somebody else is at, while more of recordings may follow
+STUCK_LOOKS = 60  # at one step of the model, which takes seconds at worst
 
 
 class Work(enum.IntEnum):
@@ -148,8 +150,10 @@ class DeviceWorker:
         limits: BatchLimits,
         observer: Observer,
         chunks: ChunkModel | None = None,
+        on_lost: Callable[[str], None] = lambda name: None,
     ) -> None:
-        """models: what decodes whole utterances, by pass. chunks: what takes chunks."""
+        """models: what decodes whole utterances, by pass. chunks: what takes chunks. on_lost: called once, on whatever
+        thread, when the device takes no more work though nobody has closed it."""
         self.name = name
         self.lock = threading.RLock()  # guards callbacks and who is bound
         self._models = models
@@ -157,7 +161,7 @@ class DeviceWorker:
         self._rate = sample_rate
         self._limits = limits
         self._observer = observer
-        self._ids = itertools.count(1)
+        self._ids, self._step_numbers = itertools.count(1), itertools.count(1)
         self._bound: set[int] = set()
         self._arrived = threading.Condition()  # guards what waits
         self._waiting: dict[Work, list[Job]] = {work: [] for work in Work}
@@ -166,7 +170,10 @@ class DeviceWorker:
         self._elsewhere: dict[Job, Outcome] = {}  # this thread's own: whose words are a future, and what else is known
         self._came: list[tuple[Job, Future[Transcript]]] = []  # those that are there
         self._final_s = 0.0  # that a batch of finals takes, a running mean
-        self._stopping = False
+        self._on_lost = on_lost
+        self._stopping = self._lost = False
+        self._step_number: int | None = None  # of the step it is at; None while it waits for work
+        self._looked_at: tuple[int | None, int] = (None, 0)  # step, and how often it was found there
         self._running: list[_Batch] = []  # this thread's own; the last is in the model, those before it stood aside
         self._thread = threading.Thread(target=self._run, name=f"device-{name}", daemon=True)
         self._thread.start()
@@ -231,31 +238,65 @@ class DeviceWorker:
         with self._arrived:
             self._stopping = True
             self._arrived.notify()
-        self._thread.join()
+        if not self._hangs:
+            self._thread.join()
+
+    def look(self) -> None:
+        """To be called about once a second, on any thread: a model that is found in one and the same call STUCK_LOOKS
+        times does not return, and its device is lost. Looks are counted and no clock is read: a process that was
+        stopped for a while does not hang."""
+        present, (step, looks) = self._step_number, self._looked_at
+        if self._lost:
+            return
+        self._looked_at = present, looks + 1 if present is not None and present == step else 0
+        if self._hangs:
+            logger.critical("%s: lost: the model has not returned from a call", self.name)
+            with self.lock:
+                self._lose()
+                self._bound.clear()  # should it return after all, nobody hears of it
+
+    @property
+    def _hangs(self) -> bool:
+        return self._looked_at[1] >= STUCK_LOOKS
 
     def _run(self) -> None:
         try:
             while self._turn():
                 pass
-        except Exception:
-            logger.exception("%s: the device's thread broke, and takes no more work", self.name)
+        except Exception as error:
+            logger.critical("%s: lost: %s", self.name, lost_by(error) or "its thread broke", exc_info=True)
+            self._lose()
+        else:
+            self._end()
+
+    def _lose(self) -> None:
+        self._lost = True
+        self._end()
+        self._on_lost(self.name)
+
+    def _end(self) -> None:
+        """Takes no more work; every job still here fails."""
         with self._arrived:
             self._stopping = True
+            waiting = [job for jobs in self._waiting.values() for job in jobs]
+            self._waiting = {work: [] for work in Work}
         running = [job for batch in self._running for job in batch.open.values()]
         running += [job for job in self._elsewhere if job not in running]
         late = [job for job in self._late if job not in running]
-        for job in itertools.chain(running, late, *self._waiting.values()):
+        for job in (*running, *late, *waiting):
             self._fail(job, self._stopped())
 
     def _turn(self) -> bool:
         """Waits for work and takes one step of the first in right; False when stopped."""
         with self._arrived:
+            self._step_number = None
             while not (self._stopping or self._running or self._left or self._came or self._ready()):
                 self._arrived.wait(self._patience_s())
                 if self._overdue_elsewhere(time.monotonic()):
                     break
             if self._stopping:
                 return False
+            self._step_number = next(self._step_numbers)
             left, self._left = self._left, []
             came, self._came = self._came, []
             now = time.monotonic()
@@ -401,6 +442,8 @@ class DeviceWorker:
             self._halve(batch, error)
             return
         except Exception as error:
+            if lost_by(error) is not None:
+                raise
             logger.exception("%s: a batch of %d failed", self.name, len(batch.jobs))
             self._running.remove(batch)
             for job in batch.open.values():
@@ -467,7 +510,7 @@ class DeviceWorker:
         self._begin(jobs[:half])  # the last begun is the next in the model
 
     def _stopped(self) -> DeviceError:
-        return DeviceError(f"{self.name} has stopped")
+        return DeviceLost(self.name) if self._lost else DeviceError(f"{self.name} has stopped")
 
     def _fail(self, job: Job, error: Exception) -> None:
         if job.work is Work.PARTIAL:

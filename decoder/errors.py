@@ -60,6 +60,13 @@ class DeviceError(ParleyError):
     """The device has stopped, has no memory for an utterance, or gave no result for it."""
 
 
+class DeviceLost(DeviceError):
+    """The device works no more, and will not before the process starts anew. Why stands in the log."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__(f"{device} is lost, with all that it was at: call again")
+
+
 class Cancelled(ParleyError):
     """The caller gave up: nobody waits for this."""
 

@@ -15,7 +15,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from decoder.errors import InvalidOption, PoolExhausted
+from decoder.errors import DeviceLost, InvalidOption, PoolExhausted
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -79,7 +79,7 @@ class DecoderPool:
     def request(self, count: int = 1) -> concurrent.futures.Future[Lease]:
         """A lease of `count` decoders of one device, as soon as it is this request's turn. Give up with `abandon`.
 
-        Raises InvalidOption if no device has that many.
+        Raises InvalidOption if no device has that many. The future gets DeviceLost when no device is left.
         """
         if not 1 <= count <= self._most:
             raise InvalidOption("audio_channel_count", count, f"1 to {self._most} here: a channel needs a decoder")
@@ -89,13 +89,19 @@ class DecoderPool:
         self._serve()
         return waiter.future
 
+    def withdraw(self, device: str) -> None:
+        """The device is lost: its decoders are lent no more, and those that are lent do not come back."""
+        with self._lock:
+            self._total -= len(self._free.pop(device, ()))
+        self._serve()  # or tell them
+
     def abandon(self, future: concurrent.futures.Future[Lease]) -> None:
         """Leaves the queue; a lease that came in the meantime goes back."""
         if future.cancel():
             with self._lock:
                 self._waiters = deque(w for w in self._waiters if w.future is not future)
             self._serve()  # the one behind may need fewer
-        else:
+        elif future.exception() is None:
             future.result().release()
 
     @contextlib.contextmanager
@@ -130,15 +136,18 @@ class DecoderPool:
                 if not self._waiters:
                     return
                 waiter = self._waiters[0]
-                free = max(self._free.values(), key=len)
-                if len(free) < waiter.count:
+                free = max(self._free.values(), key=len, default=None)
+                if free is not None and len(free) < waiter.count:
                     return
                 self._waiters.popleft()
                 if not waiter.future.set_running_or_notify_cancel():
                     continue
-                decoders = tuple(free.popleft() for _ in range(waiter.count))
-                self._lent += waiter.count
+                decoders = () if free is None else tuple(free.popleft() for _ in range(waiter.count))
+                self._lent += len(decoders)
                 self._longest_wait_s = max(self._longest_wait_s, time.monotonic() - waiter.since)
+            if not decoders:
+                waiter.future.set_exception(DeviceLost("every device here"))
+                continue
             for decoder in decoders:
                 decoder.bind()
             waiter.future.set_result(Lease(self, decoders))
@@ -159,5 +168,8 @@ class DecoderPool:
                     continue
             with self._lock:
                 self._replaced += fresh is not decoder
-                self._free[decoder.device].append(fresh)
+                if decoder.device in self._free:
+                    self._free[decoder.device].append(fresh)
+                else:  # withdrawn meanwhile
+                    self._total -= 1
         self._serve()

@@ -22,6 +22,7 @@ from decoder.audio import open_reader
 from decoder.calibration import Calibration
 from decoder.cards import usable_cards
 from decoder.device import BatchLimits, DeviceWorker, WholeModel
+from decoder.device_errors import lost_by
 from decoder.errors import AudioTooLong, Cancelled, DeviceError, InvalidOption, ModelError, OutOfMemory, UnknownModel
 from decoder.model_folder import ModelFolder
 from decoder.pool import DecoderPool
@@ -191,6 +192,7 @@ class Recognizer:
             by: _read(path) for by, path in folders.items() if path is not None and config.passes in (by, Passes.BOTH)
         }
         self.devices = resolve_devices(config.devices, config.passes)
+        self.lost: tuple[str, ...] = ()  # those of the devices that do not work any more
         self._wish_maker: WishMaker | None = None
         self._lattice_finals = config.lattice_finals
         self._lattice_process: LatticeProcess | None = None
@@ -218,7 +220,13 @@ class Recognizer:
                         read[Passes.FIRST], device, threads, config
                     )
                 self._workers[device] = DeviceWorker(
-                    device, models, SAMPLE_RATE, limits, observer or _Unobserved(), self._first.get(device)
+                    device,
+                    models,
+                    SAMPLE_RATE,
+                    limits,
+                    observer or _Unobserved(),
+                    self._first.get(device),
+                    self._on_lost,
                 )
             self.pool = DecoderPool(
                 [[self._decoder(device, slot) for slot in range(config.decoders)] for device in self.devices],
@@ -228,6 +236,8 @@ class Recognizer:
             self.close()
             if isinstance(error, (OutOfMemory, MemoryError)):
                 raise ModelError(f"no memory for {config.decoders} decoders a device: {error}") from error
+            if isinstance(error, RuntimeError) and (reason := lost_by(error)) is not None:
+                raise ModelError(f"a card failed at start: {reason}") from error
             raise
         # The first is the default: finals are its words.
         self.models = tuple(read[by].info for by in (Passes.SECOND, Passes.FIRST) if by in read)
@@ -381,6 +391,16 @@ class Recognizer:
             pass
         finals.sort(key=lambda final: (final.start_ms, final.channel))
         return FileResult(tuple(finals), stream.cursors.received_ms)
+
+    def look(self) -> None:
+        """To be called about once a second: cards that hang are given up. What a CPU is at ends, however late."""
+        for device, worker in self._workers.items():
+            if device != "cpu":
+                worker.look()
+
+    def _on_lost(self, device: str) -> None:
+        self.lost += (device,)
+        self.pool.withdraw(device)
 
     def waiting(self) -> dict[str, dict[str, int]]:
         """By device, how many jobs of each kind wait for it."""

@@ -16,6 +16,7 @@ from decoder.errors import (
     BadAudio,
     Cancelled,
     DeviceError,
+    DeviceLost,
     InvalidOption,
     ModelError,
     ParleyError,
@@ -135,6 +136,7 @@ TABLE: dict[type[Exception], Row] = {
     Cancelled: Row(_C.CANCELLED, "CANCELLED"),
     ModelError: Row(_C.INTERNAL, "MODEL_FAILED", public=False),
     DeviceError: Row(_C.INTERNAL, "DEVICE_FAILED", public=False),
+    DeviceLost: Row(_C.UNAVAILABLE, "DEVICE_LOST", _retry),
 }
 UNLISTED = Row(_C.INTERNAL, "INTERNAL", public=False)
 

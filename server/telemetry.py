@@ -158,6 +158,12 @@ class _Load(Collector):
             for work, count in waiting.items():
                 queues.add_metric([device, work], count)
         yield queues
+        up = GaugeMetricFamily(
+            "parley_device_up", "1 for a device that works, 0 for one that is lost", labels=["device"]
+        )
+        for device in self._recognizer.devices:
+            up.add_metric([device], device not in self._recognizer.lost)
+        yield up
 
 
 class Exposition:

@@ -12,7 +12,7 @@ from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from decoder.errors import ModelError
+from decoder.errors import DeviceLost, ModelError
 from decoder.recognizer import Recognizer, resolve_devices
 from parley.asr.v1 import speech_pb2, speech_pb2_grpc
 from server import security
@@ -41,6 +41,7 @@ READ_AHEAD = 64 * 1024  # bytes of a stream that gRPC takes in before anybody re
 OTHER_CALLS = 64  # at once, besides those that decode or wait for a decoder: health, models, reflection
 STATUS_S = 1.0  # for statuses on their way to clients when the last call has ended
 ENDING_S = 5.0  # for what the end of the server has cancelled
+LOOK_S = 1.0  # between two looks at the devices
 
 
 class Node:
@@ -101,8 +102,19 @@ class Node:
         """Raises what keeps the node from serving, now or later; otherwise returns after `drain` only."""
         assert self._server is not None, "start first"
         await self.ready()
-        # Shielded: a cancelled wait would leave the server unable to stop.
-        await asyncio.shield(asyncio.ensure_future(self._server.wait_for_termination()))
+        # Never cancelled: a cancelled wait would leave the server unable to stop.
+        ended = asyncio.ensure_future(self._server.wait_for_termination())
+        while not ended.done():
+            await asyncio.wait({ended}, timeout=LOOK_S)
+            self._look()
+
+    def _look(self) -> None:
+        """Raises DeviceLost when no device is left."""
+        assert self.recognizer is not None
+        self.recognizer.look()
+        if len(self.recognizer.lost) == len(self.recognizer.devices):
+            self._health.set(serving=False)
+            raise DeviceLost(", ".join(self.recognizer.devices))
 
     async def reload(self) -> None:
         """Reads the language model and the hotwords anew, for calls from now on; those that are open keep the old."""

@@ -1,7 +1,7 @@
 """`parley serve`: load the config, build a node, run it until shutdown. With --explain: only tell what it would be.
 
-Exit status: 0 after a signal or when all is told, 2 for a fault of the configuration, the model or the machine, 1 for a
-bug. The log, on stderr, says "listening" and "serving" with the addresses.
+Exit status: 0 after a signal or when all is told, 2 for a fault of the configuration, the model or the machine (a lost
+device, too), 1 for a bug. The log, on stderr, says "listening" and "serving" with the addresses.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from decoder.errors import ModelError
+from decoder.errors import DeviceLost, ModelError
 from decoder.recognizer import Recognizer
 from server import config, logs
 from server.lifecycle import run_until_shutdown
@@ -36,6 +36,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _refuse(*faults.faults)
     except ModelError as error:
         return _refuse(str(error))
+    except DeviceLost as error:
+        status = _refuse(str(error))
+        sys.stderr.flush()
+        os._exit(status)  # in the farewell of its libraries a lost card hangs the process, or aborts it
     return 0
 
 

@@ -365,7 +365,7 @@ def test_a_thread_that_breaks_leaves_nobody_waiting(
     bench.submit(3)
     answers.append(bench.answer())
     told = {label: str(answer) for label, answer in answers}
-    assert told == {99: "99", **dict.fromkeys((1, 2, 3), "bench has stopped")}
+    assert told == {99: "99", **dict.fromkeys((1, 2, 3), "bench is lost, with all that it was at: call again")}
     assert [record.exc_info and record.exc_info[1] for record in caplog.records] == [fault]
 
 

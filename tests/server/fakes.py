@@ -128,6 +128,8 @@ class FakeRecognizer:
         self._maker = maker
         self.models = (MODEL,)
         self.devices: tuple[str, ...] = ("fake",)
+        self.lost: tuple[str, ...] = ()
+        self.looks = 0
         self.memory = Memory(audio_bytes=1_000, search_bytes=500, cache_bytes=2_000)
         self.pool = DecoderPool(
             [cast("Any", [FakeDecoder(slot) for slot in range(decoders)])], rebuild=lambda broken: broken
@@ -154,6 +156,9 @@ class FakeRecognizer:
         self, lease: Lease, audio: FileAudio, options: StreamOptions, max_audio_s: float, cancelled: threading.Event
     ) -> FileResult:
         return self.files.transcribe(options, cancelled)
+
+    def look(self) -> None:
+        self.looks += 1
 
     def waiting(self) -> dict[str, dict[str, int]]:
         return {"fake": {"final": 7}}
