@@ -73,12 +73,11 @@ def put_in(patch: pytest.MonkeyPatch, at_start: Exception | None = None) -> dict
     cards: dict[str, FakeCard] = {}
     load = acoustic.load_acoustic_model
 
-    def load_onto(folder: ModelFolder, device: str, slots: int, chunk_ms: int, threads: int = 1) -> AcousticModel:
-        if device == "cpu":
-            return load(folder, device, slots, chunk_ms, threads)
+    def load_onto(folder: ModelFolder, device: str, *how: Any) -> AcousticModel:
+        assert device.startswith("cuda:")
         if at_start is not None:
             raise at_start
-        cards[device] = FakeCard(load(folder, "cpu", slots, chunk_ms, threads))
+        cards[device] = FakeCard(load(folder, "cpu", *how))
         return cast("AcousticModel", cards[device])
 
     patch.setattr(acoustic, "load_acoustic_model", load_onto)

@@ -87,7 +87,7 @@ def network() -> Iterator[Network]:
 
 def arguments(rows: int) -> list[Any]:
     samples = nowhere(rows, 520 + CHUNK * 320 + 200, dtype=torch.int16)
-    return [samples, nowhere(rows), nowhere(rows), nowhere(rows), list(range(rows))]
+    return [samples, nowhere(rows), nowhere(rows), nowhere(rows), [(row, 1) for row in range(rows)]]
 
 
 def test_a_step_needs_nothing_of_the_host_and_does_not_wait(network: Network) -> None:
