@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from decoder.text import Vocabulary
 
 CHUNKS_MS = (160, 320, 640)  # what a node may set
-CARD_ROWS = 64  # which a card computes in little more time than one
+CARD_ROWS = 64  # of recordings that go to a card in one call
 
 
 @dataclass(frozen=True, slots=True)

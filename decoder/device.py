@@ -251,9 +251,7 @@ class DeviceWorker:
         self._looked_at = present, looks + 1 if present is not None and present == step else 0
         if self._hangs:
             logger.critical("%s: lost: the model has not returned from a call", self.name)
-            with self.lock:
-                self._lose()
-                self._bound.clear()  # should it return after all, nobody hears of it
+            self._lose()
 
     @property
     def _hangs(self) -> bool:
@@ -271,8 +269,9 @@ class DeviceWorker:
 
     def _lose(self) -> None:
         self._lost = True
-        self._end()
-        self._on_lost(self.name)
+        self._on_lost(self.name)  # first: who is told of it now may call again at once
+        with self.lock:
+            self._end()
 
     def _end(self) -> None:
         """Takes no more work; every job still here fails."""
@@ -521,7 +520,9 @@ class DeviceWorker:
     def _deliver(self, job: Job, callback: Callable[..., None], value: object) -> Exception | None:
         """Calls back; what the callback raised, if it did."""
         with self.lock:
-            if job.owner not in self._bound:
+            # Should a model that was given up return after all, what it has was answered already.
+            answered = self._hangs and threading.current_thread() is self._thread
+            if answered or job.owner not in self._bound:
                 self._observer.dropped(job.work.name.lower(), "unbound")
                 return None
             try:

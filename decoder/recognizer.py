@@ -192,7 +192,7 @@ class Recognizer:
             by: _read(path) for by, path in folders.items() if path is not None and config.passes in (by, Passes.BOTH)
         }
         self.devices = resolve_devices(config.devices, config.passes)
-        self.lost: tuple[str, ...] = ()  # those of the devices that do not work any more
+        self.lost: list[str] = []  # those of the devices that do not work any more
         self._wish_maker: WishMaker | None = None
         self._lattice_finals = config.lattice_finals
         self._lattice_process: LatticeProcess | None = None
@@ -399,7 +399,7 @@ class Recognizer:
                 worker.look()
 
     def _on_lost(self, device: str) -> None:
-        self.lost += (device,)
+        self.lost.append(device)
         self.pool.withdraw(device)
 
     def waiting(self) -> dict[str, dict[str, int]]:

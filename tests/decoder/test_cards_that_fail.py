@@ -55,12 +55,17 @@ UTTERANCES = [pcm_of(name) for name in ("austen_2.flac", "austen_4.flac", "auste
 
 @dataclass
 class Call:
-    """A stream that was sent all of its audio."""
+    """A stream and what it has heard."""
 
     lease: Lease
     stream: Stream
     events: list[Event] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
+
+    def say(self, audio: bytes) -> None:
+        """All of its audio."""
+        for _ in (*self.stream.accept(audio), *self.stream.finish()):
+            pass
 
     def end(self) -> Event:
         assert self.over.wait(2 * WAIT_S)
@@ -86,6 +91,12 @@ class Cards:
         self.card = cards["cuda:0"]
 
     def call(self, audio: bytes) -> Call:
+        """Sent all of it."""
+        call = self.quiet()
+        call.say(audio)
+        return call
+
+    def quiet(self) -> Call:
         lease = self.recognizer.pool.request().result(timeout=0)
 
         def sink(event: Event) -> None:
@@ -94,10 +105,6 @@ class Cards:
                 call.over.set()
 
         call = Call(lease, self.recognizer.open_stream(lease, MONO, StreamOptions(), sink))
-        for _ in call.stream.accept(audio):
-            pass
-        for _ in call.stream.finish():
-            pass
         return call
 
     def calls(self) -> list[Call]:
@@ -119,7 +126,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Cards]]:
                 FIRST_MODEL,
                 passes=Passes.FIRST,
                 devices=devices or ("cuda:0",),
-                decoders=4,
+                decoders=5,
                 threads=1,
                 search=SearchKind.BEST_PATH,
             )
@@ -144,7 +151,7 @@ def test_without_memory_for_a_batch_its_halves_give_the_same_words(
     assert [call.words() for call in calls] == alone
     assert set(cards.card.batches) == {1}
     assert "trying halves" in caplog.text
-    assert cards.recognizer.lost == ()
+    assert cards.recognizer.lost == []
 
 
 def test_an_utterance_that_there_is_no_memory_for_fails_alone(start: Callable[..., Cards]) -> None:
@@ -166,12 +173,14 @@ def test_a_dead_card_fails_all_its_calls_and_takes_no_more(
     start: Callable[..., Cards], caplog: pytest.LogCaptureFixture, text: str
 ) -> None:
     cards = start()
-    calls = cards.calls()
+    quiet, calls = cards.quiet(), cards.calls()
     cards.card.sticky = text
     cards.card.open.set()
     assert {type(call.error()) for call in calls} == {DeviceLost}
     assert {str(call.error()) for call in calls} == {"cuda:0 is lost, with all that it was at: call again"}
-    assert cards.recognizer.lost == ("cuda:0",)
+    assert cards.recognizer.lost == ["cuda:0"]
+    quiet.say(UTTERANCES[0])
+    assert type(quiet.error()) is DeviceLost
     with pytest.raises(DeviceLost, match="every device here is lost"), cards.recognizer.pool.lend(timeout=WAIT_S):
         pass
     load = cards.recognizer.pool.snapshot()
@@ -180,7 +189,7 @@ def test_a_dead_card_fails_all_its_calls_and_takes_no_more(
     (told,) = [record for record in caplog.records if record.levelno == logging.CRITICAL]
     assert told.getMessage() == f"cuda:0: lost: CUDA error: {text}"
     cards.recognizer.look()  # once is enough
-    assert cards.recognizer.lost == ("cuda:0",)
+    assert cards.recognizer.lost == ["cuda:0"]
 
 
 def test_a_recording_on_a_dead_card_fails(start: Callable[..., Cards]) -> None:
@@ -197,7 +206,7 @@ def test_a_card_that_dies_while_it_idles(start: Callable[..., Cards]) -> None:
     cards.card.sticky = STICKY[1]
     lease.release()  # its slot cannot be wiped
     cards.recognizer._workers["cuda:0"]._thread.join(WAIT_S)
-    assert cards.recognizer.lost == ("cuda:0",)
+    assert cards.recognizer.lost == ["cuda:0"]
 
 
 def test_the_other_card_goes_on(start: Callable[..., Cards]) -> None:
@@ -207,10 +216,10 @@ def test_the_other_card_goes_on(start: Callable[..., Cards]) -> None:
     calls = [cards.call(UTTERANCES[0]) for _ in range(4)]  # shared out among both
     ends = [call.end() for call in calls]
     assert {type(end) for end in ends} == {Failed, Finished}
-    assert cards.recognizer.lost == ("cuda:0",)
+    assert cards.recognizer.lost == ["cuda:0"]
     again = [cards.call(UTTERANCES[0]) for _ in range(4)]
     assert [call.words() for call in again] == [alone] * 4
-    assert cards.recognizer.pool.snapshot().total == 4
+    assert cards.recognizer.pool.snapshot().total == 5
     assert {call.lease.decoders[0].device for call in again} == {"cuda:1"}
 
 
@@ -219,14 +228,16 @@ def test_a_call_that_does_not_return_loses_the_card(
     start: Callable[..., Cards], caplog: pytest.LogCaptureFixture, returns: bool
 ) -> None:
     cards = start()
-    calls = cards.calls()
+    quiet, calls = cards.quiet(), cards.calls()
     for _ in range(device_module.STUCK_LOOKS):
-        assert cards.recognizer.lost == ()
+        assert cards.recognizer.lost == []
         cards.recognizer.look()
     cards.recognizer.look()
     assert {type(call.error()) for call in calls} == {DeviceLost}
-    assert cards.recognizer.lost == ("cuda:0",)
+    assert cards.recognizer.lost == ["cuda:0"]
     assert "cuda:0: lost: the model has not returned from a call" in caplog.text
+    quiet.say(UTTERANCES[0])
+    assert type(quiet.error()) is DeviceLost
     told = [len(call.events) for call in calls]
     if returns:
         cards.card.open.set()
@@ -245,7 +256,7 @@ def test_a_card_at_work_does_not_hang(start: Callable[..., Cards]) -> None:
         cards.recognizer.look()
     cards.card.open.set()
     assert all(call.words() for call in calls)
-    assert cards.recognizer.lost == ()
+    assert cards.recognizer.lost == []
 
 
 @pytest.mark.parametrize("text", ["all CUDA-capable devices are busy or unavailable", STICKY[0]])
@@ -255,7 +266,7 @@ def test_a_card_that_fails_at_start_is_refused(start: Callable[..., Cards], text
         start(at_start=RuntimeError(f"CUDA error: {text}\nCompile with TORCH_USE_CUDA_DSA."))
     with pytest.raises(RuntimeError, match="another fault"):
         start(at_start=RuntimeError("another fault"))
-    with pytest.raises(ModelError, match="no memory for 4 decoders a device: "):
+    with pytest.raises(ModelError, match="no memory for 5 decoders a device: "):
         start(at_start=OutOfMemory("CUDA out of memory"))
     assert threading.active_count() == before
 

@@ -128,7 +128,7 @@ class FakeRecognizer:
         self._maker = maker
         self.models = (MODEL,)
         self.devices: tuple[str, ...] = ("fake",)
-        self.lost: tuple[str, ...] = ()
+        self.lost: list[str] = []
         self.looks = 0
         self.memory = Memory(audio_bytes=1_000, search_bytes=500, cache_bytes=2_000)
         self.pool = DecoderPool(
