@@ -14,7 +14,7 @@ from decoder.types import Precision
 from decoder.vad import SAMPLE_RATE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import numpy as np
     import torch
@@ -97,6 +97,10 @@ class AcousticModel(Protocol):
 
     def whole(self, utterances: Sequence[NDArray[np.int16]]) -> tuple[torch.Tensor, list[int]]:
         """log_probs and frames of whole utterances (n,), with all the context that the model can use."""
+        ...
+
+    def whole_steps(self, utterances: Sequence[NDArray[np.int16]]) -> Iterator[tuple[torch.Tensor, list[int]] | None]:
+        """The same step by step: yields None wherever other work may go in between, and last what it found."""
         ...
 
 

@@ -42,7 +42,7 @@ class Lattices(Protocol):
     ) -> Future[list[LatticeResult]]: ...
 
 
-CALL_S = 12.0  # of audio a thread in one call of the model for recordings: a live call may have to wait for it
+CALL_S = 12.0  # of audio a thread, taken through the model together: a live call may have to wait for a step of it
 
 
 class FirstPass:
@@ -106,9 +106,13 @@ class FirstPass:
         word_times: bool,  # they cost nothing here
         wishes: Sequence[Wishes | None] = (),
     ) -> Iterator[list[tuple[int, Result]]]:
-        """Decodes whole utterances; yields after each call of the model, as SecondPass.decode does."""
+        """Decodes whole utterances; yields after each step of the model, as SecondPass.decode does."""
         for rows in self._calls(batch):
-            log_probs, frames = self.model.whole([batch[row] for row in rows])
+            for found in self.model.whole_steps([batch[row] for row in rows]):
+                if found is None:
+                    yield []
+            assert found is not None
+            log_probs, frames = found
             wanted = [wishes[row] if wishes else None for row in rows]
             with memory_errors():
                 log_probs = log_probs.cpu()

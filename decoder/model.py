@@ -146,6 +146,7 @@ class Network(nn.Module):
         super().__init__()
         width = sizes.width
         self.chunk, self.left = chunk, sizes.left_frames
+        self.whole_steps = 1 + sizes.encoder_blocks + sizes.head_blocks
         self.ring = sizes.left_frames + chunk
         self.log_mel = LogMel(torch.zeros(80, WINDOW // 2 + 1))
         self.c1 = nn.Conv1d(80, width, 3)
@@ -192,25 +193,29 @@ class Network(nn.Module):
         return log_probs
 
     @torch.jit.export
-    def whole(self, samples: Tensor, mel_frames: Tensor) -> Tensor:
-        """log_probs (rows, frames / 2, tokens) of whole utterances, every frame seeing every other.
+    def whole_step(self, x: Tensor, mel_frames: Tensor, step: int) -> Tensor:
+        """Step 0 to whole_steps - 1 of whole utterances, every frame seeing every other: each takes what the one before
+        it gave, the first samples, and the last gives log_probs (rows, frames / 2, tokens).
 
         samples: (rows, n) int16, from WINDOW / 2 before the utterances on. mel_frames: (rows,) of the utterances.
         """
-        x = self._convolved(self.log_mel(samples), 0, torch.zeros_like(mel_frames), mel_frames)
-        frames = (mel_frames + 1) // 2
+        if step == 0:
+            x = self._convolved(self.log_mel(x), 0, torch.zeros_like(mel_frames), mel_frames)
+            return x + self.pos[: x.size(1)]
+        frames, blocks = (mel_frames + 1) // 2, len(self.encoder)
         unused: list[tuple[int, int]] = []
-        x = x + self.pos[: x.size(1)]
-        bias = self._padding(frames, x.size(1))
-        for block in self.encoder:
-            x = block(x, bias, None, mel_frames, mel_frames, unused)
-        x = self._ended(self.encoder_ln(x), frames)
-        x = functional.gelu(self.down(functional.pad(x.transpose(1, 2), [1, x.size(1) % 2]))).transpose(1, 2)
-        bias = self._padding((frames + 1) // 2, x.size(1))
-        for block in self.head:
-            x = block(x, bias, None, mel_frames, mel_frames, unused)
-        log_probs: Tensor = self.out(self.ln(x)).log_softmax(-1)
-        return log_probs
+        for number, block in enumerate(self.encoder, 1):
+            if number == step:
+                x = block(x, self._padding(frames, x.size(1)), None, mel_frames, mel_frames, unused)
+        if step == blocks:
+            x = self._ended(self.encoder_ln(x), frames)
+            return functional.gelu(self.down(functional.pad(x.transpose(1, 2), [1, x.size(1) % 2]))).transpose(1, 2)
+        for number, block in enumerate(self.head, 1):
+            if number + blocks == step:
+                x = block(x, self._padding((frames + 1) // 2, x.size(1)), None, mel_frames, mel_frames, unused)
+        if step == self.whole_steps - 1:
+            x = self.out(self.ln(x)).log_softmax(-1)
+        return x
 
     @torch.jit.export
     def clear(self, slot: int) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -22,7 +23,7 @@ from decoder.torch_device import memory_errors, running, torch_device
 from decoder.types import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from decoder.model_folder import ModelFolder
 
 T = TypeVar("T")
+U = TypeVar("U")
 
 MEL_MS = 10
 WARM_UPS = 3  # calls in which TorchScript still compiles: not in a caller's time
@@ -106,28 +108,34 @@ class StreamingCtc:
             self._network.clear(slot)
 
     def forward(self, chunks: Sequence[Chunk]) -> tuple[Tensor, list[int]]:
-        return self._side_by_side(self._step, chunks)
+        return _joined(self._side_by_side(self._step, self._shares(chunks)))
 
     def whole(self, utterances: Sequence[NDArray[np.int16]]) -> tuple[Tensor, list[int]]:
-        return self._side_by_side(self._whole, utterances)
+        *_, found = self.whole_steps(utterances)
+        assert found is not None
+        return found
 
-    def _side_by_side(
-        self, run: Callable[[Sequence[T]], tuple[Tensor, list[int]]], rows: Sequence[T]
-    ) -> tuple[Tensor, list[int]]:
-        """Runs the rows in equal parts, a thread each."""
-        if self._threads == 1 or len(rows) == 1:
-            return run(rows)
+    def whole_steps(self, utterances: Sequence[NDArray[np.int16]]) -> Iterator[tuple[Tensor, list[int]] | None]:
+        shares = self._side_by_side(self._padded, self._shares(utterances))
+        for step in range(self._network.whole_steps):
+            if step:
+                yield None
+            shares = self._side_by_side(partial(self._whole_step, step), shares)
+        yield _joined([(x, [-(-frames // 4) for frames in mel_frames.tolist()]) for x, mel_frames in shares])
+
+    def _shares(self, rows: Sequence[T]) -> list[Sequence[T]]:
+        """Equal parts, one a thread."""
         size = -(-len(rows) // self._threads)
-        others = [self._pool.submit(run, rows[at : at + size]) for at in range(size, len(rows), size)]
+        return [rows[at : at + size] for at in range(0, len(rows), size)]
+
+    def _side_by_side(self, run: Callable[[T], U], shares: Sequence[T]) -> list[U]:
+        """Runs the shares, a thread each."""
+        others = [self._pool.submit(run, share) for share in shares[1:]]
         try:
-            parts = [run(rows[:size])]
+            first = run(shares[0])
         finally:
             wait(others)  # whatever happens: they write into slots
-        parts += [other.result() for other in others]
-        longest = max(log_probs.size(1) for log_probs, _ in parts)
-        with memory_errors():
-            padded = [functional.pad(part, (0, 0, 0, longest - part.size(1))) for part, _ in parts]
-            return torch.cat(padded), [count for _, frames in parts for count in frames]
+        return [first, *(other.result() for other in others)]
 
     def _step(self, chunks: Sequence[Chunk]) -> tuple[Tensor, list[int]]:
         left = [  # mel frames from the chunk's start on; the one behind the chunk is heard, what follows is not
@@ -146,18 +154,33 @@ class StreamingCtc:
             )
         return log_probs, [-(-min(frames, self._mel_frames) // 4) for frames in left]
 
-    def _whole(self, utterances: Sequence[NDArray[np.int16]]) -> tuple[Tensor, list[int]]:
+    def _padded(self, utterances: Sequence[NDArray[np.int16]]) -> tuple[Tensor, Tensor]:
+        """What whole_step begins with: samples, and their mel frames."""
         mel_frames = [len(samples) // HOP for samples in utterances]
         padded = np.zeros((len(utterances), max(1, *mel_frames) * HOP + WINDOW - HOP), np.int16)
         for row, samples in zip(padded, utterances, strict=True):
             kept = samples[: len(row) - WINDOW // 2]
             row[WINDOW // 2 : WINDOW // 2 + len(kept)] = kept
+        with memory_errors():
+            return self._put(padded), self._put(mel_frames)
+
+    def _whole_step(self, step: int, share: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        x, mel_frames = share
         with running():
-            log_probs = self._network.whole(self._put(padded), self._put(mel_frames))
-        return log_probs, [-(-frames // 4) for frames in mel_frames]
+            return self._network.whole_step(x, mel_frames, step), mel_frames
 
     def _put(self, values: Any) -> Tensor:
         return torch.as_tensor(values).to(self._device, non_blocking=True)
+
+
+def _joined(shares: Sequence[tuple[Tensor, list[int]]]) -> tuple[Tensor, list[int]]:
+    """log_probs and frames of all rows."""
+    if len(shares) == 1:
+        return shares[0]
+    longest = max(log_probs.size(1) for log_probs, _ in shares)
+    with memory_errors():
+        padded = [functional.pad(share, (0, 0, 0, longest - share.size(1))) for share, _ in shares]
+        return torch.cat(padded), [count for _, frames in shares for count in frames]
 
 
 def _fill(network: Network, path: Path) -> None:

@@ -32,7 +32,7 @@ from decoder.torchscript import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     import numpy as np
@@ -135,6 +135,9 @@ class WenetModel:
                 self._attention[slot, :, :, self._left - attention.size(2) :] = attention
                 self._convolution[slot] = convolution
         return log_probs, frames
+
+    def whole_steps(self, utterances: Sequence[NDArray[np.int16]]) -> Iterator[tuple[torch.Tensor, list[int]]]:
+        yield self.whole(utterances)
 
     def whole(self, utterances: Sequence[NDArray[np.int16]]) -> tuple[torch.Tensor, list[int]]:
         """One chunk as long as the utterance: every frame sees every other."""

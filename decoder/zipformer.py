@@ -32,7 +32,7 @@ from decoder.torchscript import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -101,6 +101,9 @@ class ZipformerModel:
             for arena, state, dim in zip(self._arena, states, self._dims, strict=True):
                 arena.index_copy_(dim, slots, state)  # at the very end: until here the chunks can be given again
         return log_probs, [self._frames] * len(chunks)
+
+    def whole_steps(self, utterances: Sequence[NDArray[np.int16]]) -> Iterator[tuple[torch.Tensor, list[int]]]:
+        yield self.whole(utterances)
 
     def whole(self, utterances: Sequence[NDArray[np.int16]]) -> tuple[torch.Tensor, list[int]]:
         """Chunk by chunk, as the export can no other way, all utterances together."""

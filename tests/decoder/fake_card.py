@@ -10,7 +10,7 @@ from decoder.torch_device import memory_errors
 from tests.decoder.fakes import WAIT_S
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import pytest
     import torch
@@ -49,6 +49,10 @@ class FakeCard:
     def whole(self, utterances: Sequence[NDArray[Any]]) -> tuple[torch.Tensor, list[int]]:
         self._enter()
         return self._model.whole(utterances)
+
+    def whole_steps(self, utterances: Sequence[NDArray[Any]]) -> Iterator[tuple[torch.Tensor, list[int]] | None]:
+        self._enter()
+        return self._model.whole_steps(utterances)
 
     def clear(self, slot: int) -> None:
         self._fail()

@@ -17,7 +17,7 @@ from decoder.types import Transcript
 from tests.decoder.chunks import chunk_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -64,6 +64,9 @@ class Repeater:
             for chunk in chunks
         ]
         return self.whole([chunk.samples[:end] for chunk, end in zip(chunks, ends, strict=True)])
+
+    def whole_steps(self, utterances: Sequence[NDArray[np.int16]]) -> Iterator[tuple[torch.Tensor, list[int]]]:
+        yield self.whole(utterances)
 
     def whole(self, utterances: Sequence[NDArray[np.int16]]) -> tuple[torch.Tensor, list[int]]:
         self.calls.append([len(samples) for samples in utterances])
