@@ -32,10 +32,11 @@ def draw(result: Result, path: Path) -> None:
     figure.text(
         0.02, 1 - 0.65 / height_in, f"{result.node}; {result.explanation()[0]}", color=QUIET, fontsize=9, va="center"
     )
-    for axes, panel in zip(figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0], drawn, strict=True):
+    places = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0] if drawn else []
+    for axes, panel in zip(places, drawn, strict=True):
         _draw(axes, panel, result)
-    axes.set_xlabel("calls at once")
-    axes.tick_params(labelbottom=True)
+        axes.set_xlabel("calls at once")
+        axes.tick_params(labelbottom=True)
     figure.savefig(path)
 
 

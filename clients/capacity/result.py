@@ -98,7 +98,7 @@ class Result:
             lines.append(f"{found.held} calls held in {alike} of {runs} runs{self._finals(found.held)}.")
         if found.broken:
             alike, runs = found.broken_runs
-            lines.append(f"{found.broken} calls did not in {alike} of {runs}: {self._reason(found.broken)}.")
+            lines.append(f"{found.broken} calls did not in {alike} of {runs} runs: {self._reason(found.broken)}.")
             if found.limit is Outcome.CALLERS_LATE:
                 lines.append(
                     "That is the callers' limit, not the node's, which may hold more: call it from another machine."
@@ -196,7 +196,11 @@ def with_decoders(toml: str, decoders: int) -> str:
         after = f"{toml[: table_.start()]}{line}\n{toml[table_.start() :]}"
     else:
         after = f"{toml}{'' if not toml or toml.endswith(chr(10)) else chr(10)}{line}\n"
-    if tomllib.loads(after) != before | {"decoders": decoders}:
+    try:
+        safe = tomllib.loads(after) == before | {"decoders": decoders}
+    except tomllib.TOMLDecodeError:
+        safe = False
+    if not safe:
         raise ValueError(
             f"got a file whose decoders cannot be set without changing more; write `{line}` there yourself"
         )
