@@ -42,7 +42,7 @@ class Panel:
         if not self.log:
             return 0.0
         least = min(self._values())
-        return max(step for step in _steps(least) if step <= least)
+        return max(step for step in _steps(least) if step < least * 0.95)  # a curve on the axis is not seen
 
     @property
     def high(self) -> float:
@@ -121,7 +121,7 @@ def _means(dots: Sequence[tuple[Point, bool]]) -> list[Point]:
 
 def _steps(low: float, high: float | None = None) -> list[float]:
     """1, 2, 5, 10, ... from below `low` to above `high` (None: `low`)."""
-    first = math.floor(math.log10(max(low, 1e-3)))
+    first = math.floor(math.log10(max(low, 1e-3))) - 1
     last = math.ceil(math.log10(max(high or low, 1e-3))) + 1
     return [digit * 10.0**power for power in range(first, last + 1) for digit in (1, 2, 5)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import shorten, wrap
 from typing import TYPE_CHECKING
 
 from matplotlib.figure import Figure
@@ -11,6 +12,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from clients.capacity.curves import Panel, even_ticks, panels
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -19,20 +21,23 @@ if TYPE_CHECKING:
 
 SHADES = {"p50": "#93bfe6", "p95": "#3f87c4", "p99": "#0b4a80", "cores": "#0b4a80", "memory": "#0b4a80"}
 HELD, BROKEN, QUIET = "#1a7f4b", "#c43a31", "#5c6570"
-WIDTH_IN, PANEL_IN, TITLE_IN = 9.0, 2.9, 0.9
+WIDTH_IN, PANEL_IN, LINE_IN = 9.0, 2.9, 0.27
+TITLE_LETTERS, BELOW_LETTERS = 78, 125  # in a line of the title, and of what stands below it
 
 
 def draw(result: Result, path: Path) -> None:
     """Writes the file. `result` has at least one run."""
     drawn = panels(result)
-    height_in = PANEL_IN * len(drawn) + TITLE_IN
-    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - TITLE_IN / height_in), h_pad=0.12, w_pad=0.12)
+    title = wrap(result.headline(), TITLE_LETTERS)
+    below = f"{result.node}; {result.explanation()[0]}"
+    title_in = LINE_IN * (len(title) + 2)
+    height_in = PANEL_IN * len(drawn) + title_in
+    layout = ConstrainedLayoutEngine(rect=(0, 0, 1, 1 - title_in / height_in), h_pad=0.12, w_pad=0.12)
     figure = Figure(figsize=(WIDTH_IN, height_in), dpi=150, layout=layout)
-    figure.text(0.02, 1 - 0.32 / height_in, result.headline(), fontsize=13, fontweight="bold", va="center", wrap=True)
-    figure.text(
-        0.02, 1 - 0.65 / height_in, f"{result.node}; {result.explanation()[0]}", color=QUIET, fontsize=9, va="center"
-    )
-    places = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0] if drawn else []
+    top, under = 1 - LINE_IN / 2 / height_in, 1 - LINE_IN * (len(title) + 1) / height_in
+    figure.text(0.02, top, "\n".join(title), fontsize=13, fontweight="bold", va="top")
+    figure.text(0.02, under, shorten(below, BELOW_LETTERS), color=QUIET, fontsize=9, va="center")
+    places: Sequence[Axes] = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0] if drawn else []
     for axes, panel in zip(places, drawn, strict=True):
         _draw(axes, panel, result)
         axes.set_xlabel("calls at once")

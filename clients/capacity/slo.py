@@ -102,7 +102,7 @@ class Slo:
             f"the final within {self.final} of a call's last packet" if self.final else "",
             f"interim results within {self.partial} of their audio" if self.partial else "",
             f"{self.file} with every decoder busy" if self.file else "",
-            f"at most {self.memory}" if self.memory else "",
+            f"at most {self.memory} of memory" if self.memory else "",
         ]
         return ", ".join(part for part in parts if part)
 

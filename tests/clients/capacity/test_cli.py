@@ -48,8 +48,8 @@ def test_it_searches_and_tells_and_writes(
 ) -> None:
     asked = holds(10)
     config, told = tmp_path / "parley.toml", tmp_path / "found.json"
-    argv = ("--p99-final", "100ms", "--write-config", str(config), "--json", str(told))
-    argv += ("--html", str(tmp_path / "found.html"), "--png", str(tmp_path / "found.png"))
+    drawn = ("--html", str(tmp_path / "found.html"), "--png", str(tmp_path / "found.png"))
+    argv = ("--p99-final", "100ms", "--write-config", str(config), "--json", str(told), *drawn)
     assert cli.main(["capacity", *AT, *argv]) == 0
     assert asked == [4, 8, 16, 12, 10, 11, 10, 11, 10, 11]
     captured = capsys.readouterr()

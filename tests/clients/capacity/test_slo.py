@@ -69,7 +69,7 @@ def test_an_slo_says_what_it_promises_and_needs_one_promise() -> None:
     slo = Slo(Duration(0.1), Duration(0.5), FileLimit.parse("30s:2s"), Size(1 << 30))
     assert str(slo) == (
         "the final within 100 ms of a call's last packet, interim results within 500 ms of their audio, "
-        "a file of 30 s back within 2 s with every decoder busy, at most 1 GiB"
+        "a file of 30 s back within 2 s with every decoder busy, at most 1 GiB of memory"
     )
     assert slo.tightest_call_s == 0.1
     assert not Slo(file=FileLimit.parse("30s:2s")).calls
