@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import signal
 import sys
 import time
 from contextlib import contextmanager
@@ -55,7 +56,8 @@ def main(argv: Sequence[str]) -> int:
     own, flags = _split(list(argv))
     args = _parser().parse_args(own)
     try:
-        return _search(args, flags)
+        with _ended_as_by_ctrl_c():
+            return _search(args, flags)
     except KeyboardInterrupt:
         return INTERRUPTED
     except UsageFault as fault:
@@ -228,6 +230,21 @@ def _ordered(args: argparse.Namespace, flags: list[str]) -> tuple[_Order, Result
         cores=None if args.server else len(os.sched_getaffinity(0)),
     )
     return order, result
+
+
+@contextmanager
+def _ended_as_by_ctrl_c() -> Iterator[None]:
+    """However we are asked to end: our node, in a session of its own, must not outlive us."""
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _split(argv: list[str]) -> tuple[list[str], list[str]]:

@@ -7,6 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from clients.capacity.curves import Panel, even_ticks, panels
+from clients.capacity.result import delays, in_ms
 from clients.capacity.slo import Size
 
 if TYPE_CHECKING:
@@ -136,14 +137,8 @@ def _svg(panel: Panel, result: Result) -> str:
 
 
 def _table(runs: tuple[Run, ...]) -> str:
-    measured = {
-        "final": [run.played.final for run in runs],
-        "interim": [run.played.partial for run in runs],
-        "file": [run.played.file for run in runs],
-        "callers late": [run.played.late for run in runs],
-    }
-    measured = {name: spreads for name, spreads in measured.items() if any(spreads)}
-    heads = ["calls", "", *(f"{name} p50 / p95 / p99, ms (count)" for name in measured), "cores", "memory", "why"]
+    measured = delays(runs) | {"callers late": [run.played.late for run in runs]}
+    heads = ["calls", "", *(f"{name} p50/p95/p99 ms (count)" for name in measured), "cores", "memory", "why"]
     rows = []
     for number, run in enumerate(runs):
         cells = [
@@ -160,6 +155,4 @@ def _table(runs: tuple[Run, ...]) -> str:
 
 
 def _times(spread: Spread | None) -> str:
-    if spread is None:
-        return ""
-    return f"{spread.p50 * 1000:.0f} / {spread.p95 * 1000:.0f} / {spread.p99 * 1000:.0f} ({spread.count})"
+    return f"{in_ms(spread)} ({spread.count})" if spread else ""

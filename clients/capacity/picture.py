@@ -12,7 +12,6 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from clients.capacity.curves import Panel, even_ticks, panels
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
     from matplotlib.axes import Axes
@@ -37,11 +36,10 @@ def draw(result: Result, path: Path) -> None:
     top, under = 1 - LINE_IN / 2 / height_in, 1 - LINE_IN * (len(title) + 1) / height_in
     figure.text(0.02, top, "\n".join(title), fontsize=13, fontweight="bold", va="top")
     figure.text(0.02, under, shorten(below, BELOW_LETTERS), color=QUIET, fontsize=9, va="center")
-    places: Sequence[Axes] = figure.subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0] if drawn else []
+    places: list[Axes] = figure.subplots(len(drawn), squeeze=False)[:, 0].tolist() if drawn else []
     for axes, panel in zip(places, drawn, strict=True):
         _draw(axes, panel, result)
         axes.set_xlabel("calls at once")
-        axes.tick_params(labelbottom=True)
     figure.savefig(path)
 
 

@@ -152,28 +152,38 @@ class Result:
 def table(runs: Sequence[Run]) -> Table:
     """One line a run, as they were made."""
     shown = Table(title="delays in ms: p50/p95/p99", title_justify="left", pad_edge=False)
-    measured = {
-        "final": [run.played.final for run in runs],
-        "interim": [run.played.partial for run in runs],
-        "file": [run.played.file for run in runs],
-    }
-    measured = {name: spreads for name, spreads in measured.items() if any(spreads)}
+    measured = delays(runs)
     shown.add_column("calls", justify="right")
     shown.add_column("")
     for name in (*measured, "count", "late", "cores", "memory"):
-        shown.add_column(name, justify="right")
+        shown.add_column(name, justify="right", no_wrap=True)
     for number, run in enumerate(runs):
         times = [spreads[number] for spreads in measured.values()]
         shown.add_row(
             str(run.calls),
             MARKS[run.outcome],
-            *map(_times, times),
+            *(in_ms(spread) if spread else "" for spread in times),
             str(next((spread.count for spread in times if spread), 0)),
             f"{run.played.late.p99 * 1000:.0f}" if run.played.late else "",
             f"{run.cores:.2f}" if run.cores is not None else "",
             str(Size(run.memory_bytes)) if run.memory_bytes else "",
         )
     return shown
+
+
+def delays(runs: Sequence[Run]) -> dict[str, list[Spread | None]]:
+    """What was measured, by its name: an entry a run."""
+    columns = {
+        "final": [run.played.final for run in runs],
+        "interim": [run.played.partial for run in runs],
+        "file": [run.played.file for run in runs],
+    }
+    return {name: spreads for name, spreads in columns.items() if any(spreads)}
+
+
+def in_ms(spread: Spread) -> str:
+    """p50/p95/p99."""
+    return "/".join(f"{time_s * 1000:.0f}" for time_s in (spread.p50, spread.p95, spread.p99))
 
 
 def medians(runs: Sequence[Run], of: str, share: str) -> list[tuple[int, float]]:
@@ -220,12 +230,6 @@ def write_decoders(path: Path, decoders: int) -> None:
     if path.exists():
         beside.chmod(path.stat().st_mode)
     beside.replace(path)
-
-
-def _times(spread: Spread | None) -> str:
-    if spread is None:
-        return ""
-    return "/".join(f"{time_s * 1000:.0f}" for time_s in (spread.p50, spread.p95, spread.p99))
 
 
 def _value(value: object) -> object:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 STEP_SHARE = 16  # the answer is as fine as one in so many calls: noise is seldom smaller
 
+MAJORITY = 3  # runs in which one is outvoted
+
 
 class Outcome(enum.Enum):
     """What came of a level. Only HELD counts for it; the others say whose limit was met."""
@@ -78,6 +80,8 @@ class Answer:
 def next_level(plan: Plan, trials: Sequence[Trial]) -> int | None:
     """The level to try after these; None: the answer stands."""
     good, bad = _edge(trials)
+    if bad and _unclear(trials, bad):
+        return bad  # perhaps a moment of the machine's, and not worth a search below it
     if bad is None:
         if good < plan.most:
             return min(max(plan.first, 2 * good), plan.most)
@@ -116,6 +120,13 @@ def _edge(trials: Sequence[Trial]) -> tuple[int, int | None]:
     bad = min((level for level, vote in votes.items() if vote <= 0), default=None)
     good = max((level for level, vote in votes.items() if vote > 0 and (bad is None or level < bad)), default=0)
     return good, bad
+
+
+def _unclear(trials: Sequence[Trial], level: int) -> bool:
+    """Whether one run with late callers is all that speaks against a level, and a few more may tell."""
+    outcomes = [trial.outcome for trial in trials if trial.level == level]
+    against = [outcome for outcome in outcomes if outcome is not Outcome.HELD]
+    return against == [Outcome.CALLERS_LATE] and len(outcomes) < MAJORITY
 
 
 def _runs(trials: Sequence[Trial], level: int | None, *, held: bool) -> tuple[int, int]:

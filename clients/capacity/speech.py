@@ -107,16 +107,16 @@ def speech(samples: NDArray[np.int16], rate: int) -> list[bool]:
     return [vad.is_speech(frame.tobytes(), rate) for frame in frames]
 
 
-def cut(speech: Sequence[bool], longest: int) -> list[tuple[int, int]]:
+def cut(spoken: Sequence[bool], longest: int) -> list[tuple[int, int]]:
     """Where calls begin and end, in frames: each of at most `longest`, ending with speech, before a pause if it can."""
     longest = max(1, longest)
     calls = []
     at = 0
-    while any(speech[at : at + longest]) or True in speech[at:]:
-        if not any(speech[at : at + longest]):
-            at = list(speech).index(True, at)  # a silence longer than a call is nobody's
-        words = [frame + 1 for frame in range(at, min(len(speech), at + longest)) if speech[frame]]
-        pauses = [end for end in words if not any(speech[end : end + PAUSE_FRAMES])]
+    while any(spoken[at : at + longest]) or True in spoken[at:]:
+        if not any(spoken[at : at + longest]):
+            at = list(spoken).index(True, at)  # a silence longer than a call is nobody's
+        words = [frame + 1 for frame in range(at, min(len(spoken), at + longest)) if spoken[frame]]
+        pauses = [end for end in words if not any(spoken[end : end + PAUSE_FRAMES])]
         end = (pauses or words)[-1]
         calls.append((at, end))
         at = end

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -177,3 +178,20 @@ def test_help_has_the_two_classic_questions(capsys: pytest.CaptureFixture[str]) 
     out = capsys.readouterr().out
     assert "a 30 s file back within 2 s with every decoder busy" in out
     assert "the final within 100 ms of the last packet of a live call" in out
+
+
+def test_sigterm_ends_it_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    asked: list[int] = []
+
+    def run(node: Node, access: Access, load: Load, callers: int, slo: Slo) -> Run:
+        if asked:
+            signal.raise_signal(signal.SIGTERM)
+        asked.append(callers)
+        return made(callers, 99)
+
+    monkeypatch.setattr("clients.capacity.level.run", run)
+    before = signal.getsignal(signal.SIGTERM)
+    assert cli.main(["capacity", *AT, "--p99-final", "100ms"]) == 130
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert asked == [4]
+    assert "4 calls at once" in capsys.readouterr().out

@@ -20,12 +20,17 @@ HELD, BROKEN = Outcome.HELD, Outcome.BROKEN
 
 def run(plan: Plan, holds: Callable[[int, int], bool]) -> list[Trial]:
     """All trials of a search; `holds(level, time)`: whether the so many-th run at a level holds, from 0."""
+    return trials_of(plan, lambda level, time: HELD if holds(level, time) else BROKEN, plan.repeats)
+
+
+def trials_of(plan: Plan, machine: Callable[[int, int], Outcome], most: int) -> list[Trial]:
+    """All trials of a search, no level more than `most` times: an edge that is settled is tried no more."""
     trials: list[Trial] = []
     times: Counter[int] = Counter()
     while (level := next_level(plan, trials)) is not None:
-        trials.append(Trial(level, HELD if holds(level, times[level]) else BROKEN))
+        trials.append(Trial(level, machine(level, times[level])))
         times[level] += 1
-        assert times[level] <= plan.repeats, "an edge that is settled is tried no more"
+        assert times[level] <= most
     return trials
 
 
@@ -80,7 +85,7 @@ def test_noise_in_fewer_than_half_of_a_levels_runs_changes_nothing(
 
 @given(plans, st.randoms(use_true_random=False))
 def test_search_ends_whatever_the_machine_does(plan: Plan, chance: random.Random) -> None:
-    trials = run(plan, lambda *_: chance.random() < 0.5)
+    trials = trials_of(plan, lambda *_: chance.choice(list(Outcome)), max(plan.repeats, 3))
     found = answer(plan, trials)
     assert found.settled
     assert 0 <= found.held <= plan.most
@@ -99,6 +104,17 @@ def test_level_that_turns_over_sends_the_search_back() -> None:
     trials += [Trial(11, BROKEN), Trial(11, BROKEN)]
     assert answer(plan, trials).held == 10
     assert next_level(plan, trials) == 10
+
+
+def test_level_whose_callers_were_late_once_is_tried_again_at_once() -> None:
+    late = Outcome.CALLERS_LATE
+    plan = Plan(4, 1024, 1)
+    trials = [Trial(4, HELD), Trial(8, late)]
+    assert next_level(plan, trials) == 8
+    assert next_level(plan, [*trials, Trial(8, late)]) == 6
+    assert next_level(plan, [*trials, Trial(8, BROKEN)]) == 6
+    assert next_level(plan, [*trials, Trial(8, HELD)]) == 8
+    assert next_level(plan, [*trials, Trial(8, HELD), Trial(8, HELD)]) == 16
 
 
 def test_tie_has_not_held() -> None:
