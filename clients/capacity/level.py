@@ -143,6 +143,8 @@ def judge(slo: Slo, played: Played, memory_bytes: int | None) -> tuple[Outcome, 
             raise NothingMeasured(f"{name}: got none, expected some: longer --seconds, or recordings with more speech?")
         if limit and spread and spread.p99 > limit.seconds:
             faults.append(f"{name}: p99 {ms(spread.p99)}, at most {limit} was promised")
+    if slo.memory and memory_bytes is None:
+        raise NothingMeasured("memory: got no process_resident_memory_bytes in the node's metrics, expected it there")
     if slo.memory and memory_bytes and memory_bytes > slo.memory.bytes:
         faults.append(f"memory: {Size(memory_bytes)}, at most {slo.memory} was promised")
     return (Outcome.BROKEN, "; ".join(faults)) if faults else (Outcome.HELD, "")

@@ -99,10 +99,9 @@ FINE = Played(final=spread(0.1), partial=spread(0.5), file=spread(2.0), late=spr
     ("played", "memory", "outcome", "reason"),
     [
         (FINE, 1 << 30, Outcome.HELD, ""),
-        (FINE, None, Outcome.HELD, ""),
         (
             Played(final=spread(0.101), partial=spread(0.6), file=spread(2.0)),
-            None,
+            1,
             Outcome.BROKEN,
             (
                 "final after a call's last packet: p99 101 ms, at most 100 ms was promised; "
@@ -141,3 +140,5 @@ def test_callers_may_be_late_by_a_tenth_of_a_long_limit() -> None:
 def test_what_was_not_measured_has_not_held() -> None:
     with pytest.raises(NothingMeasured, match="file back: got none"):
         judge(Slo(file=FILE), Played(), None)
+    with pytest.raises(NothingMeasured, match="memory: got no process_resident_memory_bytes"):
+        judge(EVERYTHING, FINE, None)
