@@ -23,7 +23,9 @@ from clients.capacity.result import Result, table, write_decoders
 from clients.capacity.search import Plan, next_level
 from clients.capacity.slo import Duration, FileLimit, Size, Slo
 from clients.capacity.speech import examples, load_calls, load_file
-from clients.cli_common import FAILED, INTERRUPTED, USAGE, UsageFault, access, add_credentials, problem, whole
+from clients.cli_common import FAILED, INTERRUPTED, USAGE, UsageFault, access, add_credentials, explain, problem, whole
+from clients.errors import CallError
+from clients.sync import Client
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -82,6 +84,12 @@ class _Order:
 
 def _search(args: argparse.Namespace, flags: list[str]) -> int:
     order, result = _ordered(args, flags)
+    if order.server:
+        with Client(**order.access) as client:
+            try:
+                client.health()  # else every level would fail, one after the other
+            except CallError as error:
+                return _refuse(explain(error, order.server), FAILED)
     status = 0
     with _Shown() as shown:
         try:

@@ -20,8 +20,15 @@ if TYPE_CHECKING:
 
     from clients.capacity.slo import Slo
     from clients.cli_common import Access
+    from tests.clients.fake_speech import FakeServer
 
-AT = ("--server", "nowhere:1")
+AT = ("--server", "127.0.0.1:9")  # nobody is there
+
+
+@pytest.fixture
+def at(server: FakeServer) -> tuple[str, str]:
+    """One that is well, but never called."""
+    return "--server", server.address
 
 
 @pytest.fixture
@@ -32,7 +39,7 @@ def holds(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
         asked: list[int] = []
 
         def run(node: Node, access: Access, load: Load, callers: int, slo: Slo) -> Run:
-            assert node.address == access["address"] == "nowhere:1"
+            assert node.address == access["address"]
             if fault and len(asked) == after:
                 raise fault
             asked.append(callers)
@@ -45,13 +52,13 @@ def holds(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
 
 
 def test_it_searches_and_tells_and_writes(
-    holds: Callable[..., list[int]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    at: tuple[str, str], holds: Callable[..., list[int]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = holds(10)
     config, told = tmp_path / "parley.toml", tmp_path / "found.json"
     drawn = ("--html", str(tmp_path / "found.html"), "--png", str(tmp_path / "found.png"))
     argv = ("--p99-final", "100ms", "--write-config", str(config), "--json", str(told), *drawn)
-    assert cli.main(["capacity", *AT, *argv]) == 0
+    assert cli.main(["capacity", *at, *argv]) == 0
     assert asked == [4, 8, 16, 12, 10, 11, 10, 11, 10, 11]
     captured = capsys.readouterr()
     assert "10 calls at once: the final within 100 ms" in captured.out
@@ -64,6 +71,7 @@ def test_it_searches_and_tells_and_writes(
 
 @pytest.mark.parametrize(("fault", "status"), [(KeyboardInterrupt(), 130), (NothingMeasured("final: got none"), 1)])
 def test_what_is_known_outlives_the_end_of_the_search(
+    at: tuple[str, str],
     holds: Callable[..., list[int]],
     fault: BaseException,
     status: int,
@@ -72,47 +80,53 @@ def test_what_is_known_outlives_the_end_of_the_search(
 ) -> None:
     holds(10, fault, after=2)
     config = tmp_path / "parley.toml"
-    assert cli.main(["capacity", *AT, "--p99-final", "100ms", "--write-config", str(config)]) == status
+    assert cli.main(["capacity", *at, "--p99-final", "100ms", "--write-config", str(config)]) == status
     assert "8 calls at once" in capsys.readouterr().out
     assert config.read_text(encoding="utf-8") == "decoders = 6\n"
     holds(10, fault, after=0)
-    assert cli.main(["capacity", *AT, "--p99-final", "100ms"]) == status
+    assert cli.main(["capacity", *at, "--p99-final", "100ms"]) == status
     assert capsys.readouterr().out == ""
 
 
 def test_no_level_begins_that_would_not_fit_the_budget(
-    holds: Callable[..., list[int]], capsys: pytest.CaptureFixture[str]
+    at: tuple[str, str], holds: Callable[..., list[int]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     asked = holds(10)
-    assert cli.main(["capacity", *AT, "--p99-final", "100ms", "--budget", "1s"]) == 0
+    assert cli.main(["capacity", *at, "--p99-final", "100ms", "--budget", "1s"]) == 0
     assert asked == [4]
     assert "The search was not finished" in capsys.readouterr().out
 
 
-def test_none_held(holds: Callable[..., list[int]], tmp_path: Path) -> None:
+def test_none_held(at: tuple[str, str], holds: Callable[..., list[int]], tmp_path: Path) -> None:
     holds(0)
     config = tmp_path / "parley.toml"
-    argv = ["capacity", *AT, "--p99-final", "100ms", "--repeats", "1", "--write-config", str(config)]
+    argv = ["capacity", *at, "--p99-final", "100ms", "--repeats", "1", "--write-config", str(config)]
     assert cli.main(argv) == 1
     assert not config.exists()
 
 
 def test_a_known_pool_bounds_the_levels(
-    holds: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    at: tuple[str, str],
+    holds: Callable[..., list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     asked = holds(100)
     monkeypatch.setattr(capacity, "elsewhere", lambda address, metrics: Node(address, metrics, 6))
-    assert cli.main(["capacity", *AT, "--p99-final", "100ms", "--metrics", "http://x", "--repeats", "1"]) == 0
+    assert cli.main(["capacity", *at, "--p99-final", "100ms", "--metrics", "http://x", "--repeats", "1"]) == 0
     assert asked == [4, 6]
     assert "the node's pool has 6 decoders" in capsys.readouterr().out
 
 
 def test_a_terminal_sees_the_table_grow(
-    holds: Callable[..., list[int]], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    at: tuple[str, str],
+    holds: Callable[..., list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     holds(10)
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert cli.main(["capacity", *AT, "--p99-final", "100ms", "--max", "4", "--repeats", "1"]) == 0
+    assert cli.main(["capacity", *at, "--p99-final", "100ms", "--max", "4", "--repeats", "1"]) == 0
     assert "4 calls at once ..." in capsys.readouterr().err
 
 
@@ -165,6 +179,8 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytes
 
 
 def test_failures_are_told_in_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["capacity", *AT, "--p99-final", "1s"]) == 1
+    assert "no service at 127.0.0.1:9" in capsys.readouterr().err
     assert cli.main(["capacity", "--p99-final", "1s", "no such file.wav"]) == 1
     assert "no such file.wav" in capsys.readouterr().err
     argv = ["capacity", *AT, "--p99-final", "1s", "--metrics", "http://127.0.0.1:9/metrics"]
@@ -180,7 +196,9 @@ def test_help_has_the_two_classic_questions(capsys: pytest.CaptureFixture[str]) 
     assert "the final within 100 ms of the last packet of a live call" in out
 
 
-def test_sigterm_ends_it_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_sigterm_ends_it_as_ctrl_c_does(
+    at: tuple[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked: list[int] = []
 
     def run(node: Node, access: Access, load: Load, callers: int, slo: Slo) -> Run:
@@ -191,7 +209,7 @@ def test_sigterm_ends_it_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch, capsys:
 
     monkeypatch.setattr("clients.capacity.level.run", run)
     before = signal.getsignal(signal.SIGTERM)
-    assert cli.main(["capacity", *AT, "--p99-final", "100ms"]) == 130
+    assert cli.main(["capacity", *at, "--p99-final", "100ms"]) == 130
     assert signal.getsignal(signal.SIGTERM) == before
     assert asked == [4]
     assert "4 calls at once" in capsys.readouterr().out
