@@ -49,7 +49,7 @@ class Panel:
         """Where the axis ends."""
         most = max(self._values())
         if self.log:
-            return min(step for step in _steps(most) if step >= most * 1.05)
+            return min(step for step in _steps(most) if step >= most * 1.5)  # room for what is written there
         return most * 1.15 or 1.0
 
     @property

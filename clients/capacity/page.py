@@ -7,7 +7,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from clients.capacity.curves import Panel, even_ticks, panels
-from clients.capacity.result import delays, in_ms
+from clients.capacity.result import delays
 from clients.capacity.slo import Size
 
 if TYPE_CHECKING:
@@ -155,4 +155,7 @@ def _table(runs: tuple[Run, ...]) -> str:
 
 
 def _times(spread: Spread | None) -> str:
-    return f"{in_ms(spread)} ({spread.count})" if spread else ""
+    if spread is None:
+        return ""
+    times = "/".join(f"{time_s * 1000:.0f}" for time_s in (spread.p50, spread.p95, spread.p99))
+    return f"{times} ({spread.count})"

@@ -75,7 +75,7 @@ def _draw(axes: Axes, panel: Panel, result: Result) -> None:
     if held and result.calls != held:
         _mark(axes, result.calls, f"{result.calls} recommended", ":", after=False)
     if len(panel.curves) > 1:
-        axes.legend(loc="upper left", fontsize=8, frameon=False, ncols=len(panel.curves))
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), fontsize=8, frameon=False, ncols=len(panel.curves))
 
 
 def _mark(axes: Axes, calls: int, text: str, style: str, *, after: bool) -> None:

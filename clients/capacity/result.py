@@ -11,10 +11,10 @@ from enum import Enum
 from statistics import median
 from typing import TYPE_CHECKING
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from clients.capacity.search import Answer, Outcome, Plan, Trial, answer
-from clients.capacity.slo import Size, Slo
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from clients.capacity.level import Run
+    from clients.capacity.slo import Slo
     from clients.simulator_figures import Spread
 
 _DECODERS = re.compile(r"^([ \t]*decoders[ \t]*=[ \t]*)[0-9_]+", re.MULTILINE)
@@ -151,22 +152,22 @@ class Result:
 
 def table(runs: Sequence[Run]) -> Table:
     """One line a run, as they were made."""
-    shown = Table(title="delays in ms: p50/p95/p99", title_justify="left", pad_edge=False)
+    shown = Table(title="delays in ms: p50/p99", title_justify="left", pad_edge=False, box=SIMPLE_HEAD)
     measured = delays(runs)
-    shown.add_column("calls", justify="right")
-    shown.add_column("")
-    for name in (*measured, "count", "late", "cores", "memory"):
+    shown.add_column("calls", justify="right", no_wrap=True)
+    shown.add_column("", no_wrap=True)
+    for name in (*measured, "count", "late", "cores", "MiB"):
         shown.add_column(name, justify="right", no_wrap=True)
     for number, run in enumerate(runs):
         times = [spreads[number] for spreads in measured.values()]
         shown.add_row(
             str(run.calls),
             MARKS[run.outcome],
-            *(in_ms(spread) if spread else "" for spread in times),
+            *(f"{spread.p50 * 1000:.0f}/{spread.p99 * 1000:.0f}" if spread else "" for spread in times),
             str(next((spread.count for spread in times if spread), 0)),
             f"{run.played.late.p99 * 1000:.0f}" if run.played.late else "",
             f"{run.cores:.2f}" if run.cores is not None else "",
-            str(Size(run.memory_bytes)) if run.memory_bytes else "",
+            f"{run.memory_bytes / (1 << 20):.0f}" if run.memory_bytes else "",
         )
     return shown
 
@@ -179,11 +180,6 @@ def delays(runs: Sequence[Run]) -> dict[str, list[Spread | None]]:
         "file": [run.played.file for run in runs],
     }
     return {name: spreads for name, spreads in columns.items() if any(spreads)}
-
-
-def in_ms(spread: Spread) -> str:
-    """p50/p95/p99."""
-    return "/".join(f"{time_s * 1000:.0f}" for time_s in (spread.p50, spread.p95, spread.p99))
 
 
 def medians(runs: Sequence[Run], of: str, share: str) -> list[tuple[int, float]]:
