@@ -50,7 +50,7 @@ class Panel:
         most = max(self._values())
         if self.log:
             return min(step for step in _steps(most) if step >= most * 1.5)  # room for what is written there
-        return most * 1.15 or 1.0
+        return most * 1.3 or 1.0
 
     @property
     def ticks(self) -> list[float]:

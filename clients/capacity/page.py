@@ -114,7 +114,7 @@ def _svg(panel: Panel, result: Result) -> str:
         at = y(panel.limit.value)
         parts.append(f'<line class="limit" x1="{LEFT}" x2="{right}" y1="{at}" y2="{at}"/>')
         text = escape(panel.limit.text)
-        parts.append(f'<text class="limit-text" x="{right}" y="{at}" dy="-5" text-anchor="end">{text}</text>')
+        parts.append(f'<text class="limit-text" x="{LEFT}" y="{at}" dx="4" dy="-5">{text}</text>')
     held = result.answer.held
     if held:
         marks = [("knee", held, f"{held} held", "start", 5)]

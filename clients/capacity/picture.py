@@ -66,8 +66,8 @@ def _draw(axes: Axes, panel: Panel, result: Result) -> None:
     if panel.limit:
         axes.axhline(panel.limit.value, color=BROKEN, linewidth=1.2, linestyle="--")
         axes.annotate(
-            panel.limit.text, (1, panel.limit.value), xycoords=("axes fraction", "data"), xytext=(-4, 3),
-            textcoords="offset points", ha="right", va="bottom", fontsize=8, color=BROKEN,
+            panel.limit.text, (0, panel.limit.value), xycoords=("axes fraction", "data"), xytext=(4, 3),
+            textcoords="offset points", ha="left", va="bottom", fontsize=8, color=BROKEN,
         )  # fmt: skip
     held = result.answer.held
     if held:
