@@ -27,6 +27,7 @@ try it:
   parley stream call.wav                  a recording played as if it were live
   parley stream --mic                     your own voice
   parley lm build notes.txt --output my.lm    a language model of your own words
+  parley capacity --p99-final 100ms       how many calls this machine holds
 
 `parley COMMAND --help` tells more. Exit status: 0 all went well, 1 something failed, 2 wrong usage.
 """
@@ -49,6 +50,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from training.graph_cli import main as graph
 
         return graph(arguments[1:])
+    if arguments[:1] == ["capacity"]:
+        from clients.capacity.cli import main as capacity
+
+        return capacity(arguments[1:])
     args = _parser().parse_args(arguments)
     try:
         return _run(args)
@@ -107,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("serve", help="run a node; see `parley serve --help`", add_help=False)
     commands.add_parser("lm", help="make and judge language models; see `parley lm --help`", add_help=False)
     commands.add_parser("graph", help="make graphs for the lattice search; see `parley graph --help`", add_help=False)
+    commands.add_parser("capacity", help="how many calls a node holds; see `parley capacity --help`", add_help=False)
     _add_transcribe(commands.add_parser("transcribe", help="turn recordings into text or subtitles"))
     _add_stream(commands.add_parser("stream", help="send live audio, or a recording as if it were live"))
     _add_health(commands.add_parser("health", help="ask a server how it is"))

@@ -28,6 +28,7 @@ class Access(TypedDict):
 
 
 def add_access(parser: argparse.ArgumentParser) -> None:
+    """Which server, and how it is reached."""
     group = parser.add_argument_group("the server")
     group.add_argument(
         "--server",
@@ -35,6 +36,11 @@ def add_access(parser: argparse.ArgumentParser) -> None:
         default=os.environ.get("PARLEY_SERVER", DEFAULT_ADDRESS),
         help=f"where it listens (default: $PARLEY_SERVER, else {DEFAULT_ADDRESS})",
     )
+    add_credentials(group)
+
+
+def add_credentials(group: argparse._ArgumentGroup) -> None:
+    """How a server is reached."""
     group.add_argument("--token-file", metavar="FILE", type=Path, help="file that holds the bearer token")
     group.add_argument("--tls", action="store_true", help="use TLS, and trust the usual authorities")
     group.add_argument("--ca", metavar="FILE", type=Path, help="use TLS, and trust this authority (PEM)")

@@ -8,12 +8,15 @@ import re
 import subprocess
 import sys
 import sysconfig
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from scripts.node_process import NodeProcess
 from scripts.scoring import count_errors
 from scripts.speech import ROOT, call_text
 from tests.speech import words_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```bash\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -21,11 +24,11 @@ PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 
 
-def run_block(containing: str, node: NodeProcess) -> str:
+def run_block(containing: str, node: NodeProcess, **variables: str) -> str:
     matching = [block for block in BLOCKS if re.search(containing, block)]
     assert len(matching) == 1, f"README.md has {len(matching)} bash blocks with {containing!r}, expected 1"
     path = os.pathsep.join((sysconfig.get_path("scripts"), os.environ["PATH"]))
-    return run("bash", "-euo", "pipefail", "-c", matching[0], PATH=path, PARLEY_SERVER=node.address)
+    return run("bash", "-euo", "pipefail", "-c", matching[0], PATH=path, PARLEY_SERVER=node.address, **variables)
 
 
 def run(*command: str, **variables: str) -> str:
@@ -47,7 +50,7 @@ def parse_messages(text: str) -> list[dict[str, Any]]:
 
 
 def test_every_block_is_run_here() -> None:
-    assert (len(BLOCKS), len(PYTHON_BLOCKS)) == (6, 1)
+    assert (len(BLOCKS), len(PYTHON_BLOCKS)) == (7, 1)
 
 
 def test_list_shows_the_services(node: NodeProcess) -> None:
@@ -84,6 +87,12 @@ def test_python_prints_both_kinds_of_words(node: NodeProcess) -> None:
     for channel in (1, 2):
         said = [line[2:] for line in finals if line.startswith(f"{channel} ")]
         assert count_errors(call_text(channel), " ".join(said)).rate <= 0.15
+
+
+def test_capacity_is_looked_for(node: NodeProcess, tmp_path: Path) -> None:
+    said = run_block("parley capacity", node, TMPDIR=str(tmp_path))
+    assert "calls held in" in said or "calls did not" in said  # which of them is the machine's affair
+    assert "<svg" in (tmp_path / "capacity.html").read_text(encoding="utf-8")
 
 
 def test_parse_messages_reads_what_grpcurl_prints() -> None:
