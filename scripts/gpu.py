@@ -507,7 +507,7 @@ def second_pass(setup: Setup) -> Iterator[Row]:
 
 
 def node_flags(setup: Setup, decoders: int, search: str) -> tuple[str, ...]:
-    sizes = ("--decoders", str(decoders), "--max-chunk-batch", "256", "--pool-wait-s", "60")
+    sizes = ("--decoders", str(decoders), "--max-chunk-batch", "256", "--stream-wait-s", "60")
     return ("--passes", "first", "--devices", setup.device, "--search", search, *sizes)
 
 

@@ -152,7 +152,13 @@ class Settings(BaseModel):
         _RULES.longest_utterance_ms, ge=2_000, le=30_000, description="length at which an utterance is cut, ms"
     )
 
-    pool_wait_s: Seconds = Field(5.0, description="longest wait for a free decoder, s")
+    stream_wait_s: float = Field(
+        0.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="longest wait of a live call for a free decoder, s; 0: refused at once",
+    )
+    pool_wait_s: Seconds = Field(5.0, description="longest wait of a file for a free decoder, s")
     idle_timeout_s: Seconds = Field(60.0, description="longest silence of a stream's client, s; KEEP_ALIVE counts")
     max_stream_s: Seconds = Field(14_400.0, description="audio in one stream, at most, s")
     max_file_s: Seconds = Field(14_400.0, description="audio in one file, at most, s")
@@ -238,7 +244,7 @@ SECTIONS = {
     "where it listens": "host",
     "the models and their devices": "passes",
     "utterances, unless a request says otherwise": "vad_aggressiveness",
-    "limits": "pool_wait_s",
+    "limits": "stream_wait_s",
     "who may call": "tls_cert",
     "logs": "log_level",
 }  # title -> first setting

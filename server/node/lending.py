@@ -15,18 +15,20 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def lend(pool: DecoderPool, count: int, wait_s: float) -> AsyncIterator[Lease]:
-    """`count` decoders for the block. Raises PoolExhausted after `wait_s`, DeviceLost if no device is left; a cancelled
-    wait leaks nothing."""
+    """`count` decoders for the block. Raises PoolExhausted after `wait_s` (0: at once), and DeviceLost if no device is
+    left. A cancelled wait leaks nothing."""
     asked_at = time.monotonic()
     promise = pool.request(count)
     waiting = asyncio.wrap_future(promise)
     try:
         # Not wait_for: before Python 3.12 it may swallow a cancel that comes together with the lease.
-        done, _ = await asyncio.wait({waiting}, timeout=wait_s)
-        if not done:
+        if not promise.done() and wait_s:
+            await asyncio.wait({waiting}, timeout=wait_s)
+        if not promise.done():
             raise pool.exhausted(time.monotonic() - asked_at)
+        lease = await waiting  # it is there, or the error is
     except BaseException:
         pool.abandon(promise)
         raise
-    with waiting.result() as lease:
+    with lease:
         yield lease

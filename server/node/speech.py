@@ -69,7 +69,7 @@ class Speech(speech_pb2_grpc.SpeechServicer):
             await call.name(config.config.request_id)
             request = convert.stream_request(config, self._rules)
             request, language = _placed(recognizer, request)
-            patience_s = call.patience_s(self._settings.pool_wait_s)
+            patience_s = call.patience_s(self._settings.stream_wait_s)
             async with lend(recognizer.pool, request.decoders, patience_s) as lease:
                 outbox = Outbox()
                 stream = recognizer.open_stream(

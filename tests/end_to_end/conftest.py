@@ -18,7 +18,7 @@ DECODERS = 32
 @pytest.fixture(scope="session")
 def node() -> Iterator[NodeProcess]:
     """The real process with the embedded model, the same for all tests."""
-    with NodeProcess("--decoders", str(DECODERS), "--pool-wait-s", "100") as running:
+    with NodeProcess("--decoders", str(DECODERS), "--pool-wait-s", "100", "--stream-wait-s", "100") as running:
         yield running
         assert running.stop() == 0, "".join(running.log[-50:])
         assert [line for line in running.log if json.loads(line)["level"] in ("error", "critical")] == []

@@ -48,7 +48,7 @@ def test_files_at_a_node_of_its_own(tmp_path: Path) -> None:
 
 def test_a_node_elsewhere_holds_what_its_pool_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = tmp_path / "found.json"
-    limits = ("--passes", "first", "--decoders", "1", "--pool-wait-s", "0.3")
+    limits = ("--passes", "first", "--decoders", "1")
     with NodeProcess(*limits) as node:
         argv = ["--p99-final", "60s", "--seconds", "5s", "--first", "2", "--max", "2", "--repeats", "1"]
         assert cli.main(["capacity", *argv, "--json", str(told), "--server", node.address]) == 0

@@ -31,7 +31,9 @@ CANCELS = 300
 
 @pytest.fixture(scope="module")
 def node() -> Iterator[NodeProcess]:
-    with NodeProcess("--passes", "both", "--decoders", str(DECODERS), "--pool-wait-s", "100") as running:
+    with NodeProcess(
+        "--passes", "both", "--decoders", str(DECODERS), "--pool-wait-s", "100", "--stream-wait-s", "100"
+    ) as running:
         yield running
         assert running.stop() == 0, "".join(running.log[-50:])
         assert [line for line in running.log if json.loads(line)["level"] in ("error", "critical")] == []

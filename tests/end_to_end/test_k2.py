@@ -62,7 +62,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     menu = grammar_graph(f"#JSGF V1.0;\ngrammar menu;\npublic <said> = {choices};\n", vocabulary)
     write_graph(menu, folder / "menu.graph")
     flags = ("--passes", "first", "--search", "k2", "--graphs-dir", str(folder), "--devices", "cpu", "--decoders", "16")
-    with NodeProcess(*flags) as running:
+    with NodeProcess(*flags, "--stream-wait-s", "100") as running:
         yield running
         assert running.stop() == 0, "".join(running.log[-50:])
         assert [line for line in running.log if json.loads(line)["level"] in ("error", "critical")] == []

@@ -55,7 +55,8 @@ async def stub(node: NodeProcess) -> AsyncIterator[SpeechAsyncStub]:
 
 
 def started(*flags: str) -> NodeProcess:
-    return NodeProcess("--passes", "first", "--devices", "cpu", "--decoders", str(DECODERS), *flags)
+    own = ("--passes", "first", "--devices", "cpu", "--decoders", str(DECODERS), "--stream-wait-s", "100")
+    return NodeProcess(*own, *flags)
 
 
 def config(*phrases: str, **fields: Any) -> pb.RecognitionConfig:

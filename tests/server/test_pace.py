@@ -229,7 +229,8 @@ async def test_who_reads_nothing_is_given_up(serve: Serve, small_window: list[tu
     assert "no response was read for 0.2 s" in refused.text
 
 
-async def test_a_cancel_does_not_reach_the_decoder_as_an_end_of_audio(running: Running) -> None:
+async def test_a_cancel_does_not_reach_the_decoder_as_an_end_of_audio(serve: Serve) -> None:
+    running = await serve(stream_wait_s=5.0)  # until the decoders of those before are back
     streams = []
     for _ in range(50):
         call, stream = await open_stream(running)
@@ -241,8 +242,9 @@ async def test_a_cancel_does_not_reach_the_decoder_as_an_end_of_audio(running: R
     assert all(stream.closed for stream in streams)
 
 
-async def test_cancels_at_any_point_bring_every_decoder_back(serve: Serve) -> None:
-    running = await serve(FakeRecognizer(decoders=3))
+@pytest.mark.parametrize("stream_wait_s", [0.0, 5.0])
+async def test_cancels_at_any_point_bring_every_decoder_back(serve: Serve, stream_wait_s: float) -> None:
+    running = await serve(FakeRecognizer(decoders=3), stream_wait_s=stream_wait_s)
     chance = random.Random(5)
 
     async def give_up() -> None:

@@ -42,7 +42,13 @@ WITH_EITHER_PASS_AND_BOTH = pytest.mark.parametrize(
 @pytest.fixture
 async def node(request: pytest.FixtureRequest) -> AsyncIterator[Node]:
     """Its finals take their time: which pass they are from is then no matter of chance."""
-    given = {"passes": "second", "decoders": DECODERS, "final_budget_ms": 0, **getattr(request, "param", {})}
+    given = {
+        "passes": "second",
+        "decoders": DECODERS,
+        "stream_wait_s": 60,
+        "final_budget_ms": 0,
+        **getattr(request, "param", {}),
+    }
     node = Node(Settings.model_validate({"port": 0, "metrics_port": -1, "grace_s": 5, "devices": ("cpu",), **given}))
     yield node
     await node.drain()

@@ -387,7 +387,7 @@ async def test_a_full_pool_says_when_to_try_again(serve: Serve) -> None:
 
 
 async def test_waiting_for_a_decoder_ends_before_the_callers_deadline(serve: Serve) -> None:
-    running = await serve(FakeRecognizer(decoders=1), pool_wait_s=3600)
+    running = await serve(FakeRecognizer(decoders=1), stream_wait_s=3600)
     holder = running.stub.StreamingRecognize()
     await holder.write(configured())
     await running.recognizer.streams.get()
@@ -396,8 +396,22 @@ async def test_waiting_for_a_decoder_ends_before_the_callers_deadline(serve: Ser
     holder.cancel()
 
 
+async def test_a_live_call_does_not_wait_for_a_decoder_unless_it_may(serve: Serve) -> None:
+    running = await serve(FakeRecognizer(decoders=1), pool_wait_s=3600)
+    for _ in range(3):  # the one that comes back is lent again
+        holder = running.stub.StreamingRecognize()
+        await holder.write(configured())
+        await running.recognizer.streams.get()
+        refused = await refusal_of(running.stub, [configured()])
+        assert refused.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "waited 0.0 s" in refused.text
+        await holder.done_writing()
+        await read_all(holder)
+        (await asyncio.wrap_future(running.recognizer.pool.request(1))).release()
+
+
 async def test_who_waits_gets_the_decoder_that_comes_back(serve: Serve) -> None:
-    running = await serve(FakeRecognizer(decoders=1))
+    running = await serve(FakeRecognizer(decoders=1), stream_wait_s=5.0)
     first = running.stub.StreamingRecognize()
     await first.write(configured())
     await running.recognizer.streams.get()
