@@ -1,97 +1,60 @@
 """What a node does on this machine, against the bare model on the same cores in the same run. `make bench` runs it.
 
-The floor comes first: the model's own batched work on the very utterances, or chunks of the first pass, that the node
-will cut out of the calls, with no server, no audio and no clock around it, by best path whatever the node's search.
-Then recordings through the file RPC, then calls at the pace of speech: more and more of them until the slowest finals
-come too late, and at 80 % of what was held the delays. The simulated callers take their share of the same cores. Every
-figure is a ratio to the floor, which is the one number that may be compared between machines.
+The floor comes first (scripts.floor), by best path whatever the node's search. Then recordings through the file RPC,
+then calls at the pace of speech: more and more of them until the slowest finals come too late. At 80 % of what was
+held: the delays; the same calls with recordings beside them; and a node of so many decoders that more calls come to.
+The simulated callers take their share of the same cores. Every figure is a ratio to the floor, which is the one number
+that may be compared between machines.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import io
-import itertools
 import json
 import math
 import os
 import sys
 import threading
 import time
-from dataclasses import asdict, dataclass, field, replace
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import soundfile
-import soxr
 from rich.console import Console
 from rich.table import Table
 
 from clients.aio import AsyncClient
-from clients.config import Encoding as WireEncoding
-from clients.config import RecognitionConfig, StreamConfig
-from clients.simulated_call import CallSource, Pace
+from clients.config import RecognitionConfig
+from clients.errors import Exhausted
+from clients.retry import NEVER
+from clients.simulated_call import Pace
 from clients.simulator import simulate_in_processes
 from clients.simulator_figures import Figures, Spread
-from decoder.acoustic import Chunk, load_acoustic_model
-from decoder.audio import open_file
-from decoder.device import Outcome, Whole
+from decoder.acoustic import load_acoustic_model
 from decoder.first_pass import FirstPass
 from decoder.model_folder import ModelFolder
-from decoder.recognizer import FILE_RULES, RecognizerConfig
 from decoder.second_pass import SecondPass
-from decoder.stream import Decoder, StreamSettings
-from decoder.types import AudioFormat, EndpointRules, Event, Passes, StreamOptions, Transcript
-from decoder.vad import SAMPLE_RATE
-from scripts.node_process import NodeProcess, add_search, search_flags
-from scripts.speech import ROOT, recordings
+from decoder.types import EndpointRules, Passes, Precision
+from scripts.floor import CONFIG, Floor, chunk_floor, file_floor, model_folder, one_after_the_other, whole_floor
+from scripts.node_process import NodeProcess, add_search, node_cpu_s, search_flags
+from scripts.telephone import TELEPHONE_RATE, call_source, make_calls, mulaw
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from decoder.acoustic import AcousticModel
-    from decoder.device import Job, WholeModel
+    from clients.simulated_call import CallSource
+    from decoder.device import WholeModel
 
-CONFIG = RecognizerConfig(ROOT / "models" / "en-streaming", ROOT / "models" / "moonshine-tiny-en")
-TELEPHONE_RATE = 8_000  # Hz
 FILES_AT_ONCE = 16
-PAUSES_S = (1.5, 2.5, 1.0, 3.0)  # between a call's utterances: somebody else talks
+FILES_BESIDE = 8  # recordings at once, over and over, beside calls
 LATE_SIMULATOR_S = 0.05  # with one of a hundred messages: then the callers, not the node, are the limit
-
-
-class _Captor:
-    """Stands where a device would be, and keeps what would be decoded; a chunk is answered at once, for the next."""
-
-    name = "captor"
-
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.jobs: list[Job] = []
-
-    def bind(self) -> int:
-        return 1
-
-    def submit(self, job: Job) -> None:
-        self.jobs.append(job)
-        if isinstance(job.task, Chunk):
-            job.done(Outcome(Transcript(()), 0.0, 1))
-
-    def finish(self, slot: int, count: int) -> Transcript:
-        return Transcript(())
-
-
-@dataclass(frozen=True)
-class Floor:
-    """The bare model on the pieces of one condition: utterances, or chunks of them."""
-
-    pieces: int
-    speech_s: float  # audio in them
-    calls_s: float  # audio of the calls that they were cut from
-    audio_s_per_s: float  # speech decoded a second
+TOO_MANY_A_S = 20  # calls more than there are decoders that come in a second
 
 
 @dataclass(frozen=True)
@@ -100,6 +63,7 @@ class Streams:
     share_of_floor: float  # of the bare model's speed: speech in the calls a second, over Floor.audio_s_per_s
     held: bool
     partial_lag: Spread | None
+    first_result: Spread | None  # of a call, after its first speech
     final_after_half_close: Spread | None
     endpoint_to_final: Spread | None
     simulator_late: Spread | None
@@ -115,6 +79,11 @@ class Report:
     trials: list[Streams] = field(default_factory=list)
     most_held: int = 0
     at_80_percent: Streams | None = None
+    beside_files: Streams | None = None  # the same calls, with recordings
+    beside_calls_audio_s_per_s: float = 0.0  # of those recordings
+    past_capacity: Streams | None = None  # the same calls, on a node of so many decoders that is called by more
+    refused: Spread | None = None  # how long those waited for their answer, s
+    refused_without_retry_info: int = 0
     silent_share_of_speech: float = 0.0  # the node's processor time for a silent stream, over that for the calls
 
 
@@ -122,153 +91,60 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     console = Console()
     quick: bool = arguments.quick
-    calls = make_calls(2 if quick else 8)
+    calls = [call[: int(arguments.seconds * TELEPHONE_RATE)] for call in make_calls(2 if quick else 8)]
+    passes = Passes(arguments.passes)
 
-    passes, chunk_ms = Passes(arguments.passes), arguments.chunk_ms
     console.print("[bold]the floor[/bold]: the bare model, batched, sorted by length")
-    if passes is Passes.SECOND:
-        whole: WholeModel = SecondPass(ModelFolder.read(_folder(passes)))
-        report = Report(whole_floor(whole, calls, EndpointRules(), passes, False), _file_floor(whole, calls, passes))
-    else:
-        first = ModelFolder.read(_folder(Passes.FIRST))
-        model = load_acoustic_model(first, "cpu", CONFIG.max_chunk_batch, chunk_ms, threads=os.cpu_count() or 1)
-        by = Passes.FIRST if passes is Passes.FIRST else Passes.SECOND
-        whole = FirstPass(model) if passes is Passes.FIRST else SecondPass(ModelFolder.read(_folder(by)))
-        live = chunk_floor(model, calls)
-        if passes is Passes.BOTH:
-            live = _one_after_the_other(live, whole_floor(whole, calls, EndpointRules(), by, False))
-        report = Report(live, _file_floor(whole, calls, by))
+    report = _floors(passes, calls, arguments.chunk_ms, Precision(arguments.precision))
     for name, bare in (("live pieces", report.live_floor), ("file segments", report.file_floor)):
         console.print(
             f"  {bare.pieces} {name}, {bare.speech_s:.0f} s in {bare.calls_s:.0f} s of calls: "
             f"{bare.audio_s_per_s:.1f} audio-s/s"
         )
-    flags = ("--passes", passes.value, "--chunk-ms", str(chunk_ms), "--decoders", str(arguments.decoders))
-    with NodeProcess(*flags, *search_flags(arguments)) as node:
+    model_flags = ("--chunk-ms", str(arguments.chunk_ms), "--precision", arguments.precision)
+    flags = ("--passes", passes.value, *model_flags, *search_flags(arguments))
+    with NodeProcess(*flags, "--decoders", str(arguments.decoders)) as node:
         files(node.address, calls, report)
         console.print(
             f"[bold]files[/bold], {FILES_AT_ONCE} at once: {report.files_audio_s_per_s:.1f} audio-s/s of recording, "
             f"{report.files_share_of_floor:.2f} of the floor"
         )
         console.print(f"[bold]calls[/bold], until p99 of final after half-close is over {arguments.p99_final:g} s")
-        streams(node, calls, report, arguments.p99_final, 4 if quick else arguments.calls, console)
+        streams(node, calls, report, arguments.p99_final, arguments.calls or (4 if quick else None), console)
         report.silent_share_of_speech = silence(node, calls)
         console.print(
             f"a silent stream takes {report.silent_share_of_speech:.3f} of the processor time of a call of its length"
         )
+        if report.at_80_percent is not None:
+            beside_files(node, calls, report, arguments.p99_final)
+            console.print(f"recordings beside those calls: {report.beside_calls_audio_s_per_s:.1f} audio-s/s")
+    if report.at_80_percent is not None:
+        with NodeProcess(*flags, "--decoders", str(report.at_80_percent.calls)) as node:
+            past_capacity(node, calls, report, arguments.p99_final)
     console.print(_table(report))
     if arguments.json:
         arguments.json.write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
     return 0
 
 
-def make_calls(count: int) -> list[NDArray[np.int16]]:
-    """Mono telephone calls (n,) at 8 kHz: real utterances of one speaker with pauses, the last word at the very end."""
-    clips = []
-    for recording in recordings():
-        samples, rate = soundfile.read(recording.path, dtype="float32")
-        samples = soxr.resample(samples[: 12 * rate], rate, TELEPHONE_RATE)
-        clips.append(np.clip(samples * 32768, -32768, 32767).astype(np.int16))
-    noise = np.random.default_rng(0)
-    calls = []
-    for number in range(count):
-        parts = []
-        order = [clips[(number + k) % len(clips)] for k in range(len(clips))]
-        for clip, pause_s in zip(order, itertools.cycle(PAUSES_S)):
-            quiet = noise.normal(0, 8, int(pause_s * TELEPHONE_RATE))  # a line's hiss, about -72 dB
-            parts += [quiet.astype(np.int16), clip]
-        calls.append(np.concatenate(parts))
-    return calls
-
-
-def mulaw(samples: NDArray[np.int16], container: str) -> bytes:
-    raw = io.BytesIO()
-    soundfile.write(raw, samples, TELEPHONE_RATE, format=container, subtype="ULAW")
-    return raw.getvalue()
-
-
-def _folder(by: Passes) -> Path:
-    folder = CONFIG.first_model_dir if by is Passes.FIRST else CONFIG.second_model_dir
-    assert folder is not None
-    return folder
-
-
-def _captured(
-    calls: Sequence[NDArray[np.int16]],
-    rules: EndpointRules,
-    settings: StreamSettings,
-    model: AcousticModel | None = None,
-) -> list[list[Job]]:
-    """What a node would have the device do, a list a call."""
-    captured = []
-    for call in calls:
-        captor = _Captor()
-        decoder = Decoder(captor, 0, CONFIG.vad_aggressiveness, model)  # type: ignore[arg-type]
-        decoder.bind()
-        decoder.open(0, StreamOptions(rules=rules), settings, _ignore)
-        for block in open_file(mulaw(call, "WAV"), AudioFormat()).blocks():
-            decoder.accept(block[0])
-        decoder.finish()
-        captured.append(captor.jobs)
-    return captured
-
-
-def chunk_floor(model: AcousticModel, calls: Sequence[NDArray[np.int16]]) -> Floor:
-    """The chunks of all calls, as many calls at once as a batch may have, with nothing in the way."""
-    captured = _captured(calls, EndpointRules(), StreamSettings(Passes.FIRST), model)
-    chunks = [[job.task for job in jobs if isinstance(job.task, Chunk)] for jobs in captured]
-    streams_ = [
-        [replace(chunk, slot=slot) for chunk in chunks[slot % len(calls)]] for slot in range(CONFIG.max_chunk_batch)
-    ]
-    batches = [[stream[at] for stream in streams_ if at < len(stream)] for at in range(max(map(len, streams_)))]
-    for batch in batches[:3]:
-        model.forward(batch)  # warms up
-    begun = time.perf_counter()
-    for batch in batches:
-        model.forward(batch)
-    wall_s = time.perf_counter() - begun
-    speech_s = sum(map(len, streams_)) * model.shape.step / SAMPLE_RATE
-    calls_s = sum(len(calls[slot % len(calls)]) for slot in range(CONFIG.max_chunk_batch)) / TELEPHONE_RATE
-    return Floor(sum(map(len, streams_)), speech_s, calls_s, speech_s / wall_s)
-
-
-def _one_after_the_other(first: Floor, second: Floor) -> Floor:
-    """Both on the same calls."""
-    together = 1 / (1 / first.audio_s_per_s + 1 / second.audio_s_per_s)
-    return replace(first, pieces=first.pieces + second.pieces, audio_s_per_s=together)
-
-
-def _file_floor(model: WholeModel, calls: Sequence[NDArray[np.int16]], by: Passes) -> Floor:
-    return whole_floor(model, calls, FILE_RULES, by, True)
-
-
-def whole_floor(
-    model: WholeModel, calls: Sequence[NDArray[np.int16]], rules: EndpointRules, by: Passes, recording: bool
-) -> Floor:
-    """Cuts the calls as a node does and decodes the pieces with nothing in the way."""
-    captured = _captured(calls, rules, StreamSettings(by, partial_interval_ms=0, recording=recording))
-    samples = [job.task.samples for jobs in captured for job in jobs if isinstance(job.task, Whole)]
-    batches: list[list[NDArray[np.int16]]] = [[]]
-    for piece in sorted(samples, key=len):
-        full = len(piece) * (len(batches[-1]) + 1) > CONFIG.max_batch_s * SAMPLE_RATE
-        if batches[-1] and (full or len(batches[-1]) == CONFIG.max_batch):
-            batches.append([])
-        batches[-1].append(piece)
-    times = []
-    for _ in range(3):  # the first warms up
-        begun = time.perf_counter()
-        for batch in batches:
-            for _ in model.decode(batch, beam=1, word_times=True):
-                pass
-        times.append(time.perf_counter() - begun)
-    speech_s = sum(map(len, samples)) / SAMPLE_RATE
-    calls_s = sum(map(len, calls)) / TELEPHONE_RATE
-    return Floor(len(samples), speech_s, calls_s, speech_s / min(times))
+def _floors(passes: Passes, calls: Sequence[NDArray[np.int16]], chunk_ms: int, precision: Precision) -> Report:
+    if passes is Passes.SECOND:
+        whole: WholeModel = SecondPass(ModelFolder.read(model_folder(passes)))
+        return Report(whole_floor(whole, calls, EndpointRules(), passes, False), file_floor(whole, calls, passes))
+    first = ModelFolder.read(model_folder(Passes.FIRST))
+    threads = os.cpu_count() or 1
+    model = load_acoustic_model(first, "cpu", CONFIG.max_chunk_batch, chunk_ms, threads, precision)
+    live = chunk_floor(model, calls)
+    if passes is Passes.FIRST:
+        return Report(live, file_floor(FirstPass(model), calls, passes))
+    whole = SecondPass(ModelFolder.read(model_folder(Passes.SECOND)))
+    finals = whole_floor(whole, calls, EndpointRules(), Passes.SECOND, False)
+    return Report(one_after_the_other(live, finals), file_floor(whole, calls, Passes.SECOND))
 
 
 def files(address: str, calls: Sequence[NDArray[np.int16]], report: Report) -> None:
     """All calls as recordings, several at once, until each was sent as often as keeps the pipeline full."""
-    recordings_ = [mulaw(call, "WAV") for call in calls] * 4
+    recordings = [mulaw(call, "WAV") for call in calls] * 4
 
     async def run() -> float:
         at_once = asyncio.Semaphore(FILES_AT_ONCE)
@@ -278,9 +154,9 @@ def files(address: str, calls: Sequence[NDArray[np.int16]], report: Report) -> N
                 await client.transcribe(audio, RecognitionConfig(words=True))
 
         async with AsyncClient(address) as client:
-            await asyncio.gather(*(one(client, audio) for audio in recordings_[:2]))
+            await asyncio.gather(*(one(client, audio) for audio in recordings[:2]))
             begun = time.perf_counter()
-            await asyncio.gather(*(one(client, audio) for audio in recordings_))
+            await asyncio.gather(*(one(client, audio) for audio in recordings))
             return time.perf_counter() - begun
 
     wall_s = asyncio.run(run())
@@ -298,7 +174,7 @@ def streams(
     console: Console,
 ) -> None:
     """Finds the most calls held by doubling and bisection, then measures at 80 % of it."""
-    sources = [call_source(number, call) for number, call in enumerate(calls)]
+    sources = _sources(calls)
 
     def attempt(count: int) -> Streams:
         trial = _play(node, sources, count, report.live_floor, p99_final_s)
@@ -353,10 +229,67 @@ def silence(node: NodeProcess, calls: Sequence[NDArray[np.int16]]) -> float:
     return asyncio.run(run(mulaw(hiss, "RAW"))) / asyncio.run(run(speech))
 
 
-def node_cpu_s(node: NodeProcess) -> float:
-    """Processor time that the node has used, all its threads."""
-    fields = Path(f"/proc/{node.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def beside_files(node: NodeProcess, calls: Sequence[NDArray[np.int16]], report: Report, p99_final_s: float) -> None:
+    """The calls of `at_80_percent` again, while recordings come one after the other."""
+    assert report.at_80_percent is not None
+    recordings = [mulaw(call, "WAV") for call in calls]
+    done_s = 0.0
+
+    async def run(over: threading.Event) -> None:
+        async def one(client: AsyncClient, number: int) -> None:
+            nonlocal done_s
+            while not over.is_set():
+                await client.transcribe(recordings[number % len(calls)], RecognitionConfig(words=True))
+                done_s += len(calls[number % len(calls)]) / TELEPHONE_RATE
+
+        async with AsyncClient(node.address) as client:
+            await asyncio.gather(*(one(client, number) for number in range(FILES_BESIDE)))
+
+    begun = time.perf_counter()
+    with _beside(run):
+        report.beside_files = _play(node, _sources(calls), report.at_80_percent.calls, report.live_floor, p99_final_s)
+    report.beside_calls_audio_s_per_s = done_s / (time.perf_counter() - begun)
+
+
+def past_capacity(node: NodeProcess, calls: Sequence[NDArray[np.int16]], report: Report, p99_final_s: float) -> None:
+    """The calls of `at_80_percent` again, on a node that has so many decoders, while more calls come than it has."""
+    assert report.at_80_percent is not None
+    answers: list[float] = []
+
+    async def run(over: threading.Event) -> None:
+        config = call_source(0, calls[0]).config
+        async with AsyncClient(node.address, retry=NEVER) as client:
+            while not over.is_set():
+                begun = time.perf_counter()
+                try:
+                    async with client.stream((), config) as results:
+                        async for _ in results:
+                            pass
+                except Exhausted as refusal:
+                    answers.append(time.perf_counter() - begun)
+                    report.refused_without_retry_info += refusal.retry_after_s is None
+                await asyncio.sleep(1 / TOO_MANY_A_S)
+
+    with _beside(run):
+        report.past_capacity = _play(node, _sources(calls), report.at_80_percent.calls, report.live_floor, p99_final_s)
+    report.refused = Spread.of(answers)
+
+
+@contextmanager
+def _beside(run: Callable[[threading.Event], Coroutine[None, None, None]]) -> Iterator[None]:
+    """Runs it on a thread of its own until the block ends; it then stops by itself."""
+    over = threading.Event()
+    with ThreadPoolExecutor(1) as thread:
+        running = thread.submit(lambda: asyncio.run(run(over)))
+        try:
+            yield
+        finally:
+            over.set()
+        running.result()
+
+
+def _sources(calls: Sequence[NDArray[np.int16]]) -> list[CallSource]:
+    return [call_source(number, call) for number, call in enumerate(calls)]
 
 
 def _play(node: NodeProcess, sources: Sequence[CallSource], count: int, bare: Floor, p99_final_s: float) -> Streams:
@@ -383,6 +316,9 @@ def _play(node: NodeProcess, sources: Sequence[CallSource], count: int, bare: Fl
         share_of_floor=count / _calls_a_speech(bare) / bare.audio_s_per_s,
         held=held,
         partial_lag=figures.partial_lag,
+        first_result=Spread.of(
+            [summary.speech_to_first_result_s for summary in summaries if summary.speech_to_first_result_s is not None]
+        ),
         final_after_half_close=close,
         endpoint_to_final=Spread.of(worst),
         simulator_late=late,
@@ -390,33 +326,30 @@ def _play(node: NodeProcess, sources: Sequence[CallSource], count: int, bare: Fl
     )
 
 
-def call_source(number: int, call: NDArray[np.int16]) -> CallSource:
-    config = StreamConfig(
-        encoding=WireEncoding.MULAW, sample_rate=TELEPHONE_RATE, channels=1, interim_results=True, words=True
-    )
-    return CallSource(f"call {number}", config, mulaw(call, "RAW"), float(TELEPHONE_RATE))
-
-
 def _table(report: Report) -> Table:
     table = Table(title=f"{report.most_held} calls held in real time", title_justify="left")
     for column in ("delay, ms", "p50", "p95", "p99", "most", "measured"):
         table.add_column(column, justify="right" if column != "delay, ms" else "left")
-    at = report.at_80_percent
-    if at is not None:
-        rows = {
-            f"partial lag at {at.calls} calls": at.partial_lag,
-            "final after half-close": at.final_after_half_close,
-            "slowest final of a call": at.endpoint_to_final,
-            "callers' own lateness": at.simulator_late,
-        }
-        for name, spread in rows.items():
-            if spread is not None:
-                times = (spread.p50, spread.p95, spread.p99, spread.most)
-                table.add_row(name, *(f"{value * 1000:.0f}" for value in times), str(spread.count))
+    at, beside, past = report.at_80_percent, report.beside_files, report.past_capacity
+    if at is None or beside is None or past is None:
+        return table
+    rows = (
+        (f"partial lag at {at.calls} calls", at.partial_lag),
+        ("first result of a call, after its first speech", at.first_result),
+        ("final after half-close", at.final_after_half_close),
+        ("slowest final of a call", at.endpoint_to_final),
+        ("callers' own lateness", at.simulator_late),
+        (f"beside {FILES_BESIDE} recordings: partial lag", beside.partial_lag),
+        ("final after half-close", beside.final_after_half_close),
+        (f"on {at.calls} decoders, past capacity: partial lag", past.partial_lag),
+        ("final after half-close", past.final_after_half_close),
+        ("refusal", report.refused),
+    )
+    for name, spread in rows:
+        if spread is not None:
+            times = (spread.p50, spread.p95, spread.p99, spread.most)
+            table.add_row(name, *(f"{value * 1000:.0f}" for value in times), str(spread.count))
     return table
-
-
-def _ignore(_: Event) -> None: ...
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -429,7 +362,15 @@ def _parser() -> argparse.ArgumentParser:
     add_search(parser)
     parser.add_argument("--chunk-ms", metavar="MS", type=int, default=CONFIG.chunk_ms, help="(default: %(default)s)")
     parser.add_argument("--decoders", metavar="N", type=int, default=256, help="of the node (default: %(default)s)")
+    parser.add_argument("--precision", choices=[one.value for one in Precision], default=Precision.AUTO.value)
     parser.add_argument("--calls", metavar="N", type=int, help="play so many, and look for no most")
+    parser.add_argument(
+        "--seconds",
+        metavar="S",
+        type=float,
+        default=60.0,
+        help="of each call, at most; they have 49 (default: %(default)g)",
+    )
     parser.add_argument("--json", metavar="FILE", type=Path, help="all figures")
     return parser
 

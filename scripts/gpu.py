@@ -53,9 +53,9 @@ from decoder.types import (
     StreamOptions,
 )
 from decoder.vad import SAMPLE_RATE
-from scripts.bench import call_source, make_calls, node_cpu_s
-from scripts.node_process import NodeProcess
+from scripts.node_process import NodeProcess, node_cpu_s
 from scripts.speech import ROOT, recordings
+from scripts.telephone import TELEPHONE_RATE, call_source, make_calls
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -69,7 +69,6 @@ FIRST, SECOND = ROOT / "models" / "en-streaming", ROOT / "models" / "moonshine-t
 LANGUAGE_MODEL = ROOT / "models" / "lm-en" / "en.lm"
 CHUNK_MS = 320
 TOLERANCE = 2e-3  # of log-probabilities
-TELEPHONE_RATE = 8_000  # Hz
 LATE_S = 2.0  # at p99 of finals: with more calls it only gets worse
 LEVEL_S = 20.0  # that a number of calls takes beside the calls themselves
 COMPILE_S = 120.0  # that torch.compile may take

@@ -25,8 +25,8 @@ from clients.config import Encoding, RecognitionConfig, StreamConfig
 from clients.connection import channel_options
 from clients.simulator import simulate
 from clients.simulator_figures import Figures
-from scripts.bench import TELEPHONE_RATE, call_source, make_calls, mulaw
 from scripts.node_process import NodeProcess, add_search, search_flags
+from scripts.telephone import TELEPHONE_RATE, call_source, make_calls, mulaw
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Sequence

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from decoder.acoustic import resolve_precision
 from decoder.model_folder import ModelFolder
 from decoder.types import Passes, SearchKind
 from server import config
@@ -112,6 +113,9 @@ def _devices(settings: Settings, recognizer: Recognizer) -> list[Row]:
     rows: list[Row] = [("devices", ", ".join(recognizer.devices))]
     if settings.passes is not Passes.SECOND:
         rows.append(("a step of the first pass", f"{settings.chunk_ms} ms of {settings.max_chunk_batch} calls at most"))
+        folder = ModelFolder.read(settings.first_model_dir)
+        found = {resolve_precision(folder, device, settings.precision).value for device in recognizer.devices}
+        rows.append(("its arithmetic", ", ".join(sorted(found))))
     if settings.passes is not Passes.FIRST:
         most_s = f"{settings.max_live_batch_s:g} s of live calls, {settings.max_batch_s:g} s of files"
         rows.append(("a batch of the second pass", f"{settings.max_batch} utterances at most, and {most_s}"))
