@@ -61,6 +61,7 @@ def rows(text: str, section: int) -> dict[str, str]:
                 "finals, live": "by the first pass",
                 "files": "by the first pass",
                 "a step of the first pass": "160 ms of 5 calls at most",
+                "its arithmetic": "float32",
             },
         ),
         (
