@@ -139,7 +139,7 @@ def resolve_precision(folder: ModelFolder, device: str, wanted: Precision) -> Pr
         if wanted is Precision.INT8:
             raise ModelError(
                 f"{folder.path}: precision: got int8 for kind {folder.kind} on {device}, expected auto or float32: "
-                "int8 is for kind streaming-ctc, on a CPU with VNNI, with torch 2"
+                "int8 is for kind streaming-ctc, on a CPU with VNNI, with a newer torch (2.13 has it)"
             )
         return Precision.FLOAT32
     return Precision.INT8

@@ -18,7 +18,7 @@ def int8_pays() -> bool:
 
     Without those it would be slow, and not exact either: sums of two products are cut to 16 bits.
     """
-    if not (hasattr(torch, "_int_mm") and hasattr(torch.cpu, "get_capabilities")):  # torch 1.13
+    if not (hasattr(torch, "_int_mm") and hasattr(torch.cpu, "get_capabilities")):  # an older torch: not 2.13
         return False
     can = torch.cpu.get_capabilities()
     return bool(can.get("avx512_vnni") or can.get("avx_vnni"))

@@ -76,16 +76,20 @@ class DecoderPool:
         self._lent = self._replaced = 0
         self._longest_wait_s = 0.0
 
-    def request(self, count: int = 1) -> concurrent.futures.Future[Lease]:
+    def request(self, count: int = 1, *, first: bool = False) -> concurrent.futures.Future[Lease]:
         """A lease of `count` decoders of one device, as soon as it is this request's turn. Give up with `abandon`.
 
-        Raises InvalidOption if no device has that many. The future gets DeviceLost when no device is left.
+        first: before those that wait, for one that will not. Raises InvalidOption if no device has that many. The
+        future gets DeviceLost when no device is left.
         """
         if not 1 <= count <= self._most:
             raise InvalidOption("audio_channel_count", count, f"1 to {self._most} here: a channel needs a decoder")
         waiter = _Waiter(count, time.monotonic(), concurrent.futures.Future())
         with self._lock:
-            self._waiters.append(waiter)
+            if first:
+                self._waiters.appendleft(waiter)
+            else:
+                self._waiters.append(waiter)
         self._serve()
         return waiter.future
 

@@ -17,6 +17,7 @@ import os
 import sys
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -254,12 +255,15 @@ def beside_files(node: NodeProcess, calls: Sequence[NDArray[np.int16]], report: 
 def past_capacity(node: NodeProcess, calls: Sequence[NDArray[np.int16]], report: Report, p99_final_s: float) -> None:
     """The calls of `at_80_percent` again, on a node that has so many decoders, while more calls come than it has."""
     assert report.at_80_percent is not None
-    answers: list[float] = []
+    decoders, answers = report.at_80_percent.calls, list[float]()
 
     async def run(over: threading.Event) -> None:
         config = call_source(0, calls[0]).config
         async with AsyncClient(node.address, retry=NEVER) as client:
             while not over.is_set():
+                await asyncio.sleep(1 / TOO_MANY_A_S)
+                if not answers and busy(node) < decoders:
+                    continue  # or we would take what those calls are to have
                 begun = time.perf_counter()
                 try:
                     async with client.stream((), config) as results:
@@ -268,11 +272,17 @@ def past_capacity(node: NodeProcess, calls: Sequence[NDArray[np.int16]], report:
                 except Exhausted as refusal:
                     answers.append(time.perf_counter() - begun)
                     report.refused_without_retry_info += refusal.retry_after_s is None
-                await asyncio.sleep(1 / TOO_MANY_A_S)
 
     with _beside(run):
-        report.past_capacity = _play(node, _sources(calls), report.at_80_percent.calls, report.live_floor, p99_final_s)
+        report.past_capacity = _play(node, _sources(calls), decoders, report.live_floor, p99_final_s)
     report.refused = Spread.of(answers)
+
+
+def busy(node: NodeProcess) -> int:
+    """Decoders that are lent."""
+    with urllib.request.urlopen(f"http://{node.metrics_address}/metrics") as metrics:
+        lines = metrics.read().decode().splitlines()
+    return sum(int(float(line.rpartition(" ")[2])) for line in lines if line.startswith("parley_pool_busy"))
 
 
 @contextmanager

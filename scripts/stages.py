@@ -14,7 +14,8 @@ import time
 from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
 
 import grpc
 import numpy as np
@@ -219,13 +220,19 @@ def network(pass_: FirstPass, folder: ModelFolder, calls: Sequence[NDArray[np.in
         for batch in batches:
             model.forward(batch)
 
-    def advance() -> None:
+    answers = [model.forward(batch) for batch in batches]
+
+    def search() -> None:
+        replay = iter(answers)
+        answering = SimpleNamespace(
+            forward=lambda _: next(replay), vocabulary=model.vocabulary, frame_ms=model.frame_ms, blank=model.blank
+        )
+        pass_.model = cast("AcousticModel", answering)  # so that only the rest takes time
         for batch in batches:
             for _ in pass_.advance(batch):
                 pass
 
-    forward()
-    forward_s, advance_s = cpu_s(forward), cpu_s(advance)
+    forward_s, search_s = cpu_s(forward), cpu_s(search)
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
         forward()
     inside = {event.key.removeprefix("aten::"): event.self_cpu_time_total / 1e6 for event in profile.key_averages()}
@@ -241,10 +248,10 @@ def network(pass_: FirstPass, folder: ModelFolder, calls: Sequence[NDArray[np.in
         part("features (spectra)", "_fft", "log10", "square", "pow"),
         part("matrix products", "addmm", "_int_mm", "mm", "mkldnn_convolution"),
         part("to 8 bits and back", "abs", "amax", "round", "div", "clamp", "copy_", "mul_", "add_"),
-        part("attention", "_scaled_dot_product"),
+        part("attention", "_scaled_dot_product", "bmm", "_softmax"),  # one operation, or with older torch three
         part("scatter into the rings", "_index_put", "index_put"),
         part("activations and norms", "gelu", "native_layer_norm", "_log_softmax"),
-        Stage("search, words so far", (advance_s - forward_s) / calls_s * 1e6),
+        Stage("search, words so far", search_s / calls_s * 1e6),
     ]
 
 

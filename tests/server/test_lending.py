@@ -35,6 +35,18 @@ async def test_more_than_there_are_is_refused_at_once() -> None:
             raise AssertionError
 
 
+async def test_who_will_not_wait_goes_before_those_who_do() -> None:
+    pool = FakeRecognizer(decoders=2).pool
+    async with lend(pool, 1, 0):
+        two = pool.request(2)  # a file of two channels, which has to wait for the other
+        async with lend(pool, 1, 0):
+            assert pool.snapshot().busy == 2
+            with pytest.raises(PoolExhausted, match=r"all 2 decoders are lent and 1 requests wait; waited 0\.0 s"):
+                async with lend(pool, 1, 0):
+                    raise AssertionError
+    assert len((await asyncio.wrap_future(two)).decoders) == 2
+
+
 @pytest.mark.parametrize("turns", range(6))
 async def test_a_cancel_at_any_moment_of_the_wait_leaks_nothing(turns: int) -> None:
     pool = FakeRecognizer(decoders=1).pool
