@@ -15,17 +15,22 @@ from clients.simulated_call import CallSource
 from scripts.speech import recordings
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
+
+    from scripts.speech import Recording
 
 TELEPHONE_RATE = 8_000  # Hz
 LONGEST_CLIP_S = 12
 PAUSES_S = (1.5, 2.5, 1.0, 3.0)  # between a call's utterances: somebody else talks
 
 
-def make_calls(count: int) -> list[NDArray[np.int16]]:
-    """Mono telephone calls (n,) at 8 kHz: real utterances of one speaker with pauses, the last word at the very end."""
+def make_calls(count: int, spoken: Sequence[Recording] | None = None) -> list[NDArray[np.int16]]:
+    """Mono telephone calls (n,) at 8 kHz: utterances, `spoken` or all real ones, with pauses, the last word at the very
+    end. Each call begins with another of them."""
     clips = []
-    for recording in recordings():
+    for recording in spoken or recordings():
         samples, rate = soundfile.read(recording.path, dtype="float32")
         samples = soxr.resample(samples[: LONGEST_CLIP_S * rate], rate, TELEPHONE_RATE)
         clips.append(np.clip(samples * 32768, -32768, 32767).astype(np.int16))
