@@ -30,6 +30,7 @@ from scripts.wer import read_manifest
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from clients.simulator_figures import Spread
     from scripts.peers.systems import Entry, System
 
 SPOKEN = slice(1, None, 2)  # of tests/data's recordings: three, 3 to 7 s, which make calls of 21 s
@@ -121,7 +122,7 @@ def words(running: Sequence[Running], manifest: Path, console: Console) -> None:
 
 
 def describe(trial: measure.Trial) -> str:
-    def ms(spread: measure.Spread | None) -> str:
+    def ms(spread: Spread | None) -> str:
         return "none" if spread is None else f"{spread.p50 * 1000:.0f}/{spread.p99 * 1000:.0f}"
 
     return (

@@ -1,4 +1,4 @@
-"""Paced calls and recordings over the peers' wire, as `clients.simulator` plays them at a node. Knows nobody behind it."""
+"""Paced calls and recordings over the peers' wire, as `clients.simulator` plays them at a node. Knows no library."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from clients.simulated_call import CallReport
+
+    Stream = aio.StreamStreamMultiCallable[bytes, bytes]
 
 GRACE_S = 15.0  # a call that has not ended so long after its audio has failed
 
@@ -81,8 +83,8 @@ async def _play(channel: aio.Channel, call: bytes, wait_s: float) -> Played:
     last_final: float | None = None
     finals = 0
     try:
-        stream = channel.stream_stream(STREAM)(audio(), timeout=len(call) / bytes_per_s + GRACE_S)
-        async for message in stream:
+        stream: Stream = channel.stream_stream(STREAM)
+        async for message in stream(audio(), timeout=len(call) / bytes_per_s + GRACE_S):
             if Heard.from_wire(message).is_final:
                 last_final = time.monotonic()
                 finals += 1
@@ -94,13 +96,14 @@ async def _play(channel: aio.Channel, call: bytes, wait_s: float) -> Played:
 
 
 async def recognize_file(channel: aio.Channel, pcm: bytes) -> str:
-    text: bytes = await channel.unary_unary(FILE)(pcm)
-    return text.decode()
+    file: aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(FILE)
+    return (await file(pcm)).decode()
 
 
 async def recognize_stream(channel: aio.Channel, pcm: bytes) -> str:
     """As fast as flow control lets it through."""
     size = piece_bytes(RATE * SAMPLE_BYTES, PIECE_S, SAMPLE_BYTES)
-    stream = channel.stream_stream(STREAM)(pcm[at : at + size] for at in range(0, len(pcm), size))
-    heard = [Heard.from_wire(message) async for message in stream]
+    stream: Stream = channel.stream_stream(STREAM)
+    pieces = (pcm[at : at + size] for at in range(0, len(pcm), size))
+    heard = [Heard.from_wire(message) async for message in stream(pieces)]
     return " ".join(each.text for each in heard if each.is_final and each.text)

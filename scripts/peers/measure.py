@@ -60,7 +60,7 @@ class Trial:
 
     @property
     def delay_s(self) -> float:
-        """p99 of the final after half-close; infinite where a call failed, the callers were late, or calls ended late."""
+        """p99 of the final after half-close; infinite where a call failed or ended late, or the callers were late."""
         if self.failed or self.final is None or self.late is None or self.behind is None:
             return math.inf
         kept_up = self.late.p99 <= LATE_CALLER_S and self.behind.p99 <= BEHIND_S

@@ -1,4 +1,4 @@
-"""The comparison's figures as a table, as JSON and as sentences. Knows how ratios are taken, not how it was measured."""
+"""The comparison's figures as a table, as JSON and as sentences. Knows how ratios are taken, nothing of measuring."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class Row:
     @property
     def audio_s_per_s(self) -> float | None:
         """On recordings, over all rounds."""
-        return sum(each.audio_s for each in self.files) / sum(each.wall_s for each in self.files) if self.files else None
+        wall_s = sum(each.wall_s for each in self.files)
+        return sum(each.audio_s for each in self.files) / wall_s if wall_s else None
 
     @property
     def file_cpu_s_per_audio_h(self) -> float | None:
@@ -93,8 +94,8 @@ def table(rows: Sequence[Row]) -> Table:
             *(_beside(rows, row, _held(limit_s), "{:.0f}") for limit_s in LIMITS_S),
             _beside(rows, row, lambda it: it.audio_s_per_s, "{:.1f}"),
             _figure(row.file_cpu_s_per_audio_h),
-            _figure(at_most and at_most.cpu_s_per_audio_h),
-            _figure(at_most and at_most.peak_mib),
+            _figure(None if at_most is None else at_most.cpu_s_per_audio_h),
+            _figure(None if at_most is None else at_most.peak_mib),
             _figure(max((each.peak_mib for each in row.files), default=None)),
             *(f"{row.errors[name].rate:.1%}" if name in row.errors else "" for name in sets),
         )
@@ -103,22 +104,23 @@ def table(rows: Sequence[Row]) -> Table:
 
 def goals(rows: Sequence[Row]) -> list[str]:
     """What was asked for, and what came out."""
+    ours = [row for row in rows if row.ours]
     said = []
     for limit_s in LIMITS_S:
         peer = best_peer(rows, _held(limit_s))
-        for row in rows:
-            if row.ours and row.held:
-                said.append(
-                    f"{row.name}: {row.held[limit_s]} calls at {limit_s * 1000:g} ms, best peer {peer or 0:g}: "
-                    f"{_times(row.held[limit_s], peer)} (goal {STREAMS_GOAL:g})"
-                )
+        said += [
+            f"{row.name}: {row.held[limit_s]} calls at {limit_s * 1000:g} ms, best peer {peer or 0:g}: "
+            f"{_times(row.held[limit_s], peer)} (goal {STREAMS_GOAL:g})"
+            for row in ours
+            if row.held
+        ]
     whisper = best_peer([row for row in rows if "faster-whisper" in row.name], lambda it: it.audio_s_per_s)
-    for row in rows:
-        if row.ours and row.audio_s_per_s is not None:
-            said.append(
-                f"{row.name}: {row.audio_s_per_s:.1f} audio-s/s on files, faster-whisper at its best {whisper or 0:.1f}: "
-                f"{_times(row.audio_s_per_s, whisper)} (goal {FILES_GOAL:g})"
-            )
+    said += [
+        f"{row.name}: {speed:.1f} audio-s/s on files, faster-whisper at its best {whisper or 0:.1f}: "
+        f"{_times(speed, whisper)} (goal {FILES_GOAL:g})"
+        for row in ours
+        if (speed := row.audio_s_per_s) is not None
+    ]
     return said
 
 

@@ -1,4 +1,4 @@
-"""A peer's process: `python -m scripts.peers.serve NAME`. Knows the wire and threads, not how words are found.
+"""A peer's process: `python -m scripts.peers.serve NAME [THREADS]`. Knows the wire and threads, no library.
 
 Prints its port once the model is there, as one line of JSON, and ends when its standard input does. A thread a stream,
 as Vosk's server has it, but for every stream that may come: its default of one a core would leave callers waiting.
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 THREADS = 512
 
 
-def server(recognizer: Recognizer) -> tuple[grpc.Server, int]:
+def server(recognizer: Recognizer, threads: int = THREADS) -> tuple[grpc.Server, int]:
     """Not yet started, and its port on 127.0.0.1."""
 
     def stream(messages: Iterator[bytes], _: grpc.ServicerContext) -> Iterator[bytes]:
@@ -40,8 +40,8 @@ def server(recognizer: Recognizer) -> tuple[grpc.Server, int]:
     def file(pcm: bytes, _: grpc.ServicerContext) -> bytes:
         return recognizer.recognize(pcm).encode()
 
-    made = grpc.server(ThreadPoolExecutor(THREADS), options=CHANNEL_OPTIONS)
-    methods = {
+    made = grpc.server(ThreadPoolExecutor(threads), options=CHANNEL_OPTIONS)
+    methods: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         "Stream": grpc.stream_stream_rpc_method_handler(stream),
         "File": grpc.unary_unary_rpc_method_handler(file),
     }
@@ -52,7 +52,7 @@ def server(recognizer: Recognizer) -> tuple[grpc.Server, int]:
 def main() -> int:
     from scripts.peers.recognizers import RECOGNIZERS
 
-    made, port = server(RECOGNIZERS[sys.argv[1]]())
+    made, port = server(RECOGNIZERS[sys.argv[1]](), *map(int, sys.argv[2:]))
     made.start()
     print(json.dumps({"port": port}), flush=True)
     sys.stdin.read()

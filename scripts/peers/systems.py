@@ -69,6 +69,10 @@ class Parley:
         self._node = NodeProcess(*flags)
 
     @property
+    def address(self) -> str:
+        return self._node.address
+
+    @property
     def pids(self) -> Sequence[int]:
         return [self._node.process.pid]
 
@@ -110,7 +114,7 @@ class Peer:
         self._command = command
         self._count = processes
         self._processes: list[subprocess.Popen[str]] = []
-        self._addresses: list[str] = []
+        self.addresses: list[str] = []
         self._stack = ExitStack()
 
     @property
@@ -118,11 +122,11 @@ class Peer:
         return [process.pid for process in self._processes]
 
     def play(self, calls: Sequence[NDArray[np.int16]], spread_s: float) -> list[Played]:
-        return play_in_process(self._addresses, [wideband(call) for call in calls], spread_s)
+        return play_in_process(self.addresses, [wideband(call) for call in calls], spread_s)
 
     @asynccontextmanager
     async def client(self, streamed: bool) -> AsyncIterator[Recognize]:
-        channels = [aio.insecure_channel(address, CHANNEL_OPTIONS) for address in self._addresses]
+        channels = [aio.insecure_channel(address, CHANNEL_OPTIONS) for address in self.addresses]
         busy = [0] * len(channels)
 
         async def recognize(pcm: bytes) -> str:
@@ -147,7 +151,7 @@ class Peer:
                 )
                 self._processes.append(process)
                 self._stack.callback(_end, process)
-            self._addresses = [f"127.0.0.1:{_port(process)}" for process in self._processes]
+            self.addresses = [f"127.0.0.1:{_port(process)}" for process in self._processes]
         except BaseException:
             self._stack.close()
             raise

@@ -1,7 +1,7 @@
 """The one wire on which peers are spoken to, so that each costs its callers the same. Knows bytes, not who recognizes.
 
-gRPC without messages: audio is 16 kHz PCM16, mono, little-endian, a result is a mark and its text. A stream's half-close
-brings the last final, and a recording's answer is its text.
+gRPC without messages: audio is 16 kHz PCM16, mono, little-endian, a result is a mark and its text. The half-close of a
+stream brings its last final; a recording's answer is its text.
 """
 
 from __future__ import annotations
