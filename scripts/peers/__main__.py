@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 SPOKEN = slice(1, None, 2)  # of tests/data's recordings: three, 3 to 7 s, which make calls of 21 s
 FILE_CALLS = 4  # recordings: calls of 49 s
+FILES_S, QUICK_FILES_S = 15.0, 2.0  # for which recordings are begun, a round
 AT_ONCE_FOR_WORDS = 4
 
 
@@ -63,8 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         for each in running:
             each.meter.settle()
             console.print(f"{each.entry.name}: {each.entry.what}; up with {each.meter.peak_mib():.0f} MiB")
-        streams(running, arguments.quick, console)
         files(running, arguments.quick, console)
+        streams(running, arguments.quick, console)
         for manifest in arguments.manifests:
             words(running, manifest, console)
     rows = [each.row for each in running]
@@ -101,7 +102,9 @@ def files(running: Sequence[Running], quick: bool, console: Console) -> None:
     pieces = [wideband(call) for call in make_calls(FILE_CALLS)]
     for _ in range(1 if quick else 2):
         for each in running:
-            done = measure.files(each.system, each.meter, pieces, each.entry.at_once, 2 if quick else 15)
+            done = measure.files(
+                each.system, each.meter, pieces, each.entry.at_once, QUICK_FILES_S if quick else FILES_S
+            )
             each.row.files.append(done)
             each.meter.settle()
             console.print(

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import math
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
 from clients.config import Encoding
 from clients.simulated_call import CallReport, Send
+from scripts.peers import __main__ as comparison
 from scripts.peers import measure, report
 from scripts.peers.callers import Played, play_in_process
 from scripts.peers.first_generation import (
@@ -32,11 +36,14 @@ from scripts.peers.first_generation import (
     voice_messages,
 )
 from scripts.peers.measure import Files, Trial
+from scripts.peers.recognizers import FirstGeneration
 from scripts.peers.report import Row
 from scripts.peers.search import MOST, Search
 from scripts.peers.segmenter import ENDS_AFTER, FRAME_BYTES, KEPT, LONGEST, Segmenter
-from scripts.peers.systems import Meter, Peer, wideband
+from scripts.peers.systems import Entry, Meter, Peer, wideband
 from scripts.peers.wire import RATE, SAMPLE_BYTES, Heard, duration_s
+from scripts.scoring import count_errors
+from scripts.speech import recordings
 from scripts.wer import Utterance
 from tests.scripts.fake_peer import LOUD
 
@@ -247,3 +254,39 @@ def test_every_arrival_is_answered(peer: Peer) -> None:
 def test_a_peer_that_does_not_come_up_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="ended with 3 before it served"), Peer((sys.executable, "-c", "exit(3)")):
         pass
+
+
+def test_the_whole_comparison_with_one_system(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    manifest = tmp_path / "said" / "manifest.jsonl"
+    manifest.parent.mkdir()
+    soundfile.write(manifest.parent / "a.flac", np.zeros(1600, np.int16), RATE)
+    manifest.write_text('{"audio": "a.flac", "text": "bytes"}\n', encoding="utf-8")
+    fake = Entry("fake", "says how much it heard", lambda: Peer(FAKE, 1), 2, 2)
+    monkeypatch.setattr(comparison, "ENTRIES", (fake, Entry("another", "left out", pytest.fail, 1, 1)))
+    monkeypatch.setattr(comparison, "PEERS_PYTHON", Path(sys.executable))
+    monkeypatch.setattr(comparison, "make_calls", lambda *_: [np.zeros(800, np.int16)])
+    monkeypatch.setattr(comparison, "QUICK_FILES_S", 0.05)
+    out = tmp_path / "figures.json"
+    assert comparison.main([str(manifest), "--quick", "--only", "fake", "--json", str(out)]) == 0
+    (row,) = json.loads(out.read_text(encoding="utf-8"))["rows"]
+    assert set(row["held"]) == {"0.1", "0.5"}
+    assert [(trial["calls"], trial["failed"], trial["finals"]) for trial in row["trials"]] == [(2, 0, 2)]
+    assert row["audio_s_per_s"] > 0
+    assert row["wer"] == {"said, files": 1.0, "said, streams": 0.0}
+    assert "fake" in capsys.readouterr().out
+
+
+def test_a_comparison_without_the_peers_environment_says_what_makes_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(comparison, "PEERS_PYTHON", tmp_path / "python")
+    assert comparison.main([]) == 1
+    assert "make bench-peers" in capsys.readouterr().err
+
+
+def test_one_decoder_at_a_time_hears_the_words() -> None:
+    spoken = next(it for it in recordings() if it.path.name == "austen_4.flac")
+    pcm = soundfile.read(spoken.path, dtype="int16")[0].tobytes()
+    assert count_errors(spoken.text, FirstGeneration().recognize(pcm)).rate < 0.2
