@@ -35,7 +35,8 @@ if TYPE_CHECKING:
 
 SPOKEN = slice(1, None, 2)  # of tests/data's recordings: three, 3 to 7 s, which make calls of 21 s
 FILE_CALLS = 4  # recordings: calls of 49 s
-FILES_S, QUICK_FILES_S = 15.0, 2.0  # for which recordings are begun, a round
+FILE_ROUNDS = 3
+FILES_S, QUICK_FILES_S = 12.0, 2.0  # for which recordings are begun, a round
 AT_ONCE_FOR_WORDS = 4
 
 
@@ -100,7 +101,7 @@ def streams(running: Sequence[Running], quick: bool, console: Console) -> None:
 
 def files(running: Sequence[Running], quick: bool, console: Console) -> None:
     pieces = [wideband(call) for call in make_calls(FILE_CALLS)]
-    for _ in range(1 if quick else 2):
+    for _ in range(1 if quick else FILE_ROUNDS):
         for each in running:
             done = measure.files(
                 each.system, each.meter, pieces, each.entry.at_once, QUICK_FILES_S if quick else FILES_S
