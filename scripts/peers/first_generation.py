@@ -26,7 +26,7 @@ from rich.table import Table
 
 from clients.simulator_figures import Spread
 from scripts.peers.callers import recognize_file
-from scripts.peers.systems import CORES, Meter, Parley, Peer
+from scripts.peers.systems import CORES, Meter, Others, Parley, Peer
 from scripts.peers.wire import CHANNEL_OPTIONS, RATE, duration_s
 from scripts.speech import recordings
 
@@ -192,9 +192,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for seed in range(blocks):
             coming = arrivals(each, LOAD * per_s, len(messages), seed)
             for name in answered:
-                opened = routed(first.addresses) if name == "1.0" else node(parley)
+                opened, others = routed(first.addresses) if name == "1.0" else node(parley), Others()
                 answered[name] += send(opened, coming, messages)
                 meters[name].settle()
+                console.print(f"turn {seed + 1}, {name}: others on {others.cores():.2f} cores", highlight=False)
     responses = {name: Responses.of(all_of) for name, all_of in answered.items()}
     console.print(table(responses))
     if arguments.json:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from clients.simulator_figures import Spread
+from scripts.peers.systems import Others
+from scripts.peers.wire import duration_s
 from scripts.telephone import TELEPHONE_RATE
 from scripts.peers.wire import duration_s
 from scripts.wer import run_all
@@ -43,9 +45,12 @@ class Trial:
     audio_s: float
     cpu_s: float
     peak_mib: float
+    others_cores: float  # that something else on the machine had busy
 
     @classmethod
-    def of(cls, played: Sequence[Played], audio_s: float, cpu_s: float, peak_mib: float) -> Trial:
+    def of(
+        cls, played: Sequence[Played], audio_s: float, cpu_s: float, peak_mib: float, others_cores: float = 0.0
+    ) -> Trial:
         return cls(
             calls=len(played),
             failed=sum(call.final_s is None for call in played),
@@ -56,6 +61,7 @@ class Trial:
             audio_s=audio_s,
             cpu_s=cpu_s,
             peak_mib=peak_mib,
+            others_cores=others_cores,
         )
 
     @property
@@ -75,10 +81,10 @@ def play(system: System, meter: Meter, calls: Sequence[NDArray[np.int16]], count
     chosen = [calls[number % len(calls)] for number in range(count)]
     longest_s = max(map(len, chosen)) / TELEPHONE_RATE
     meter.forget_peak()
-    before_s = meter.cpu_s()
+    others, before_s = Others(), meter.cpu_s()
     played = system.play(chosen, SPREAD * longest_s)
     audio_s = sum(map(len, chosen)) / TELEPHONE_RATE
-    trial = Trial.of(played, audio_s, meter.cpu_s() - before_s, meter.peak_mib())
+    trial = Trial.of(played, audio_s, meter.cpu_s() - before_s, meter.peak_mib(), others.cores())
     meter.settle()
     return trial
 
@@ -91,6 +97,7 @@ class Files:
     wall_s: float
     cpu_s: float
     peak_mib: float
+    others_cores: float
 
     @property
     def audio_s_per_s(self) -> float:
@@ -108,7 +115,7 @@ def files(system: System, meter: Meter, recordings: Sequence[bytes], at_once: in
         async with system.client(streamed=False) as recognize:
             await recognize(recordings[0])  # warms up
             meter.forget_peak()
-            begun, before_s = time.perf_counter(), meter.cpu_s()
+            others, begun, before_s = Others(), time.perf_counter(), meter.cpu_s()
             turn = itertools.cycle(recordings)
             audio_s = 0.0
 
@@ -120,7 +127,8 @@ def files(system: System, meter: Meter, recordings: Sequence[bytes], at_once: in
                     audio_s += duration_s(recording)
 
             await asyncio.gather(*(sender() for _ in range(at_once)))
-            return Files(audio_s, time.perf_counter() - begun, meter.cpu_s() - before_s, meter.peak_mib())
+            wall_s, cpu_s = time.perf_counter() - begun, meter.cpu_s() - before_s
+            return Files(audio_s, wall_s, cpu_s, meter.peak_mib(), others.cores())
 
     return asyncio.run(run())
 

