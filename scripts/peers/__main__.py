@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from scripts.telephone import make_calls
 from scripts.peers import measure, report
 from scripts.peers.report import LIMITS_S, Row
 from scripts.peers.search import Search
 from scripts.peers.systems import ENTRIES, PEERS_PYTHON, Meter, wideband
 from scripts.speech import ROOT, recordings
+from scripts.telephone import make_calls
 from scripts.wer import read_manifest
 
 if TYPE_CHECKING:

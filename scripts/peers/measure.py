@@ -13,7 +13,6 @@ from clients.simulator_figures import Spread
 from scripts.peers.systems import Others
 from scripts.peers.wire import duration_s
 from scripts.telephone import TELEPHONE_RATE
-from scripts.peers.wire import duration_s
 from scripts.wer import run_all
 
 if TYPE_CHECKING:

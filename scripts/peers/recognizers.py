@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import queue
+import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -129,7 +130,7 @@ class PocketsphinxLine:
     def finish(self) -> Sequence[Heard]:
         heard: list[Heard] = []
         if self._open:
-            rest = self._endpointer.end_stream(self._odd)
+            rest = self._endpointer.end_stream(self._odd or b"\0\0")  # it takes no empty one
             if rest:
                 self._decode(rest)
             heard.append(self._end())
@@ -169,6 +170,7 @@ class Moonshine:
         from moonshine_voice import transcriber as library
 
         self._library = library
+        self._lock = threading.Lock()  # a transcript of no stream lies in one place, which the next one takes
         folder = Path(moonshine_voice.__file__).parent / "assets" / "tiny-en"
         tiny = moonshine_voice.ModelArch.TINY
         self._transcriber = library.Transcriber(folder, tiny, options={"return_audio_data": "false"})
@@ -177,7 +179,9 @@ class Moonshine:
         return MoonshineLine(self._transcriber.create_stream(), self._library)
 
     def recognize(self, pcm: bytes) -> str:
-        lines = self._transcriber.transcribe_without_streaming(_floats(pcm), RATE).lines
+        samples = _floats(pcm)
+        with self._lock:
+            lines = self._transcriber.transcribe_without_streaming(samples, RATE).lines
         return " ".join(line.text for line in lines)
 
 

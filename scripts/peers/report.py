@@ -79,10 +79,7 @@ def table(rows: Sequence[Row]) -> Table:
     for heading in (
         *(f"calls held, p99 {limit_s * 1000:g} ms" for limit_s in LIMITS_S),
         "files, audio-s/s",
-        "CPU s/audio h, files",
-        "calls",
-        "MiB, calls",
-        "files",
+        *(f"{what}, {of}" for what in ("CPU s/audio h", "MiB") for of in ("files", "calls")),
         *(f"WER, {name}" for name in sets),
     ):
         shown.add_column(heading, justify="right")
@@ -94,8 +91,8 @@ def table(rows: Sequence[Row]) -> Table:
             _beside(rows, row, lambda it: it.audio_s_per_s, "{:.1f}"),
             _figure(None if fastest is None else fastest.cpu_s_per_audio_h),
             _figure(None if at_most is None else at_most.cpu_s_per_audio_h),
-            _figure(None if at_most is None else at_most.peak_mib),
             _figure(None if fastest is None else fastest.peak_mib),
+            _figure(None if at_most is None else at_most.peak_mib),
             *(f"{row.errors[name].rate:.1%}" if name in row.errors else "" for name in sets),
         )
     return shown
@@ -137,7 +134,7 @@ def _beside(rows: Sequence[Row], row: Row, value: Callable[[Row], float | None],
 
 
 def _times(own: float, peer: float | None) -> str:
-    return f"{own / peer:.2f}x" if peer else "no peer holds any"
+    return f"{own / peer:.2f}x" if peer else "no peer has any"
 
 
 def _figure(value: float | None) -> str:

@@ -22,11 +22,11 @@ from clients.aio import AsyncClient
 from clients.config import Encoding, RecognitionConfig, StreamConfig
 from clients.simulated_call import Pace
 from clients.simulator import simulate_in_processes
-from scripts.telephone import TELEPHONE_RATE, call_source
 from scripts.node_process import NodeProcess
 from scripts.peers.callers import Played, play_in_process, recognize_file, recognize_stream
 from scripts.peers.wire import CHANNEL_OPTIONS, RATE
 from scripts.speech import ROOT
+from scripts.telephone import TELEPHONE_RATE, call_source
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence

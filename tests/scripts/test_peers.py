@@ -170,10 +170,10 @@ def test_ratios_are_to_the_best_peer() -> None:
     console = Console(record=True, width=200)
     console.print(report.table(rows()))
     shown = console.export_text()
-    for figure in ("32 (4.00x)", "4 (no peer holds any)", "100.0 (4.00x)", "4.0 (0.16x)", "360", "700", "1800"):
+    for figure in ("32 (4.00x)", "4 (no peer has any)", "100.0 (4.00x)", "4.0 (0.16x)", "360", "700", "1800"):
         assert figure in shown
     assert report.goals(rows()) == [
-        "Parley: 4 calls at 100 ms, best peer 0: no peer holds any (goal 4)",
+        "Parley: 4 calls at 100 ms, best peer 0: no peer has any (goal 4)",
         "Parley: 32 calls at 500 ms, best peer 8: 4.00x (goal 4)",
         "Parley: 100.0 audio-s/s on files, faster-whisper at its best 25.0: 4.00x (goal 5)",
     ]
