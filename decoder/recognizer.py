@@ -29,6 +29,7 @@ from decoder.pool import DecoderPool
 from decoder.search.ctc import TOKENS
 from decoder.search.settings import beam_settings
 from decoder.second_pass import SecondPass
+from decoder.side_by_side import SideBySide
 from decoder.stream import AUDIO_BYTES, Decoder, State, StreamSettings
 from decoder.types import (
     LONGEST_UTTERANCE_MS,
@@ -253,9 +254,10 @@ class Recognizer:
         from decoder.search.beam import Beam
 
         settings, calibration = beam_settings(folder), Calibration.read(folder)
+        side_by_side = SideBySide(threads, "search")
         return FirstPass(
             model,
-            lambda slots: Beam(slots, model.vocabulary, model.blank, settings, calibration),
+            lambda slots: Beam(slots, model.vocabulary, model.blank, settings, calibration, side_by_side),
             self._lattices(model, device, config) if config.search is SearchKind.K2 else None,
             settings.blank_penalty,
         )

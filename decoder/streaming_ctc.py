@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from concurrent.futures import ThreadPoolExecutor, wait
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -18,21 +17,19 @@ from decoder.errors import ModelError
 from decoder.features import HOP, WINDOW
 from decoder.int8 import in_int8
 from decoder.model import FRAME_MS, Network, Sizes
+from decoder.side_by_side import SideBySide
 from decoder.text import Vocabulary
 from decoder.torch_device import memory_errors, running, torch_device
 from decoder.types import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
     from torch import Tensor
 
     from decoder.model_folder import ModelFolder
-
-T = TypeVar("T")
-U = TypeVar("U")
 
 MEL_MS = 10
 WARM_UPS = 3  # calls in which TorchScript still compiles: not in a caller's time
@@ -73,10 +70,9 @@ class StreamingCtc:
         self._device = torch_device(device)
         torch.backends.cudnn.allow_tf32 = False  # 10 bits in a card's convolutions: 5e-3 off, emulated
         on_cpu = self._device.type == "cpu"
-        self._threads, self.side_by_side = (threads, threads) if on_cpu else (1, CARD_ROWS)
-        # Threads inside an operation wait for each other, and on busy cores long: here each has rows of its own.
-        torch.set_num_threads(1)
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="first-pass")
+        self.side_by_side = threads if on_cpu else CARD_ROWS
+        torch.set_num_threads(1)  # inside an operation
+        self._shared = SideBySide(threads if on_cpu else 1, "first-pass")
         with memory_errors():
             network = Network(sizes, slots, chunk_ms // FRAME_MS, self._device)
         caches = (network.encoder_cache, network.head_cache, network.past)
@@ -108,7 +104,7 @@ class StreamingCtc:
             self._network.clear(slot)
 
     def forward(self, chunks: Sequence[Chunk]) -> tuple[Tensor, list[int]]:
-        return _joined(self._side_by_side(self._step, self._shares(chunks)))
+        return _joined(self._shared.run(self._step, self._shared.shares(chunks)))
 
     def whole(self, utterances: Sequence[NDArray[np.int16]]) -> tuple[Tensor, list[int]]:
         *_, found = self.whole_steps(utterances)
@@ -116,26 +112,12 @@ class StreamingCtc:
         return found
 
     def whole_steps(self, utterances: Sequence[NDArray[np.int16]]) -> Iterator[tuple[Tensor, list[int]] | None]:
-        shares = self._side_by_side(self._padded, self._shares(utterances))
+        shares = self._shared.run(self._padded, self._shared.shares(utterances))
         for step in range(self._network.whole_steps):
             if step:
                 yield None
-            shares = self._side_by_side(partial(self._whole_step, step), shares)
+            shares = self._shared.run(partial(self._whole_step, step), shares)
         yield _joined([(x, [-(-frames // 4) for frames in mel_frames.tolist()]) for x, mel_frames in shares])
-
-    def _shares(self, rows: Sequence[T]) -> list[Sequence[T]]:
-        """Equal parts, one a thread."""
-        size = -(-len(rows) // self._threads)
-        return [rows[at : at + size] for at in range(0, len(rows), size)]
-
-    def _side_by_side(self, run: Callable[[T], U], shares: Sequence[T]) -> list[U]:
-        """Runs the shares, a thread each."""
-        others = [self._pool.submit(run, share) for share in shares[1:]]
-        try:
-            first = run(shares[0])
-        finally:
-            wait(others)  # whatever happens: they write into slots
-        return [first, *(other.result() for other in others)]
 
     def _step(self, chunks: Sequence[Chunk]) -> tuple[Tensor, list[int]]:
         left = [  # mel frames from the chunk's start on; the one behind the chunk is heard, what follows is not

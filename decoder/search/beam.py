@@ -1,6 +1,7 @@
 """Prefix beam search with a word language model and hotwords, behind Search. Knows tokens, frames and words' bytes.
 
-The searching itself is compiled (decoder.search.beam_kernel), a call an utterance and chunk, with Python's lock free.
+The searching itself is compiled (decoder.search.beam_kernel), a call an utterance and chunk, with Python's lock free:
+utterances may be searched side by side.
 What a slot may hold is allocated at start; beside it grows nothing with the utterance.
 """
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from decoder.language_model import LanguageModel
     from decoder.search.settings import BeamSettings
+    from decoder.side_by_side import SideBySide
     from decoder.text import Vocabulary
 
 LINKS_A_SLOT = 4_096  # of 24 bytes; an utterance of 30 s has at most 750 tokens, and hypotheses share most of theirs
@@ -42,7 +44,10 @@ class Beam:
         blank: int,
         settings: BeamSettings,
         calibration: Calibration | None = None,
+        side_by_side: SideBySide | None = None,
     ) -> None:
+        """side_by_side: what utterances are advanced by; one after the other without it."""
+        self._side_by_side = side_by_side
         self._vocabulary, self._blank, self._settings = vocabulary, blank, settings
         self._calibration = calibration or Calibration()
         self._pieces = {lower: _pieces(vocabulary, lower) for lower in (False, True)}
@@ -91,13 +96,20 @@ class Beam:
 
     def advance(self, slots: Sequence[int], log_probs: torch.Tensor, frames: Sequence[int]) -> None:
         rows: NDArray[np.float32] = log_probs.float().contiguous().cpu().numpy()
-        for row, (slot, count) in enumerate(zip(slots, frames, strict=True)):
+        each = [(slot, row[:count]) for slot, row, count in zip(slots, rows, frames, strict=True)]
+        if self._side_by_side is None:
+            self._advance(each)
+        else:
+            self._side_by_side.run(self._advance, self._side_by_side.shares(each))
+
+    def _advance(self, each: Sequence[tuple[int, NDArray[np.float32]]]) -> None:
+        for slot, row in each:
             wishes = self._wishes[slot]
             assert wishes is not None, "begin first"
             model = wishes.language_model
             kernel.advance(
                 self._slots[slot],
-                rows[row, :count],
+                row,
                 self._pieces[model.lower],
                 model.tables,
                 wishes.hotwords,

@@ -24,6 +24,7 @@ from decoder.search.beam_kernel import LISTED
 from decoder.search.ctc import Path
 from decoder.search.forced import collapsed, forced_alignment
 from decoder.search.settings import BeamSettings, beam_settings
+from decoder.side_by_side import SideBySide
 from decoder.streaming_ctc import StreamingCtc
 from decoder.text import Vocabulary
 from decoder.types import Phrase, Scores
@@ -346,15 +347,22 @@ def kinds(model: LanguageModel, chain: LanguageModel) -> list[Wishes]:
     ]
 
 
+THREADS = {1: None, 2: SideBySide(2, "test")}
+
+
 @settings(max_examples=25)
-@given(seed=SEEDS, lengths=st.lists(st.integers(0, 40), min_size=1, max_size=7))
-def test_whatever_the_pieces_and_whoever_is_beside_it(kinds: list[Wishes], seed: int, lengths: list[int]) -> None:
+@given(
+    seed=SEEDS, lengths=st.lists(st.integers(0, 40), min_size=1, max_size=7), threads=st.sampled_from(sorted(THREADS))
+)
+def test_whatever_the_pieces_and_whoever_is_beside_it(
+    kinds: list[Wishes], seed: int, lengths: list[int], threads: int
+) -> None:
     """Equal to the last bit, in slots that others have just left, wiped or not."""
     rng, slots = np.random.default_rng(seed), 3
     utterances = [random_rows(rng, length, 6, 3.0) for length in lengths]
     wanted = [kinds[rng.integers(len(kinds))] for _ in utterances]
     alone = [searched(rows, one, 10, settings=TYPICAL) for rows, one in zip(utterances, wanted, strict=True)]
-    beam = Beam(slots, VOCABULARY, BLANK, TYPICAL)
+    beam = Beam(slots, VOCABULARY, BLANK, TYPICAL, side_by_side=THREADS[threads])
     waiting, under_way = list(range(len(utterances))), dict[int, tuple[int, int]]()  # by slot: utterance, its frames
     while waiting or under_way:
         for slot in range(slots):
