@@ -215,12 +215,13 @@ def _ordered(args: argparse.Namespace, flags: list[str]) -> tuple[_Order, Result
     file = load_file(paths, slo.file.length.seconds) if slo.file else b""
     if args.config:
         flags = ["--config", str(args.config), *flags]
-    a_call = max(call.config.channels for call in calls) if args.separate_channels else 1
+    load = level.Load(tuple(calls), file, seconds)
+    a_call = load.decoders_a_call
     pool = elsewhere(args.server, args.metrics).decoders if args.server else None
     if pool and pool // a_call < plan.most:
         plan = replace(plan, most=max(1, pool // a_call), first=max(1, min(plan.first, pool // a_call)))
     order = _Order(
-        load=level.Load(tuple(calls), file, seconds),
+        load=load,
         access=access(args),
         serve_flags=tuple(flags),
         server=args.server,
