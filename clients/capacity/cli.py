@@ -19,7 +19,7 @@ from rich.live import Live
 from clients.capacity import level
 from clients.capacity.node import NodeFailed, elsewhere, serve
 from clients.capacity.page import page
-from clients.capacity.result import Result, table, write_decoders
+from clients.capacity.result import Result, check_config, table, write_decoders
 from clients.capacity.search import Plan, next_level
 from clients.capacity.slo import Duration, FileLimit, Size, Slo
 from clients.capacity.speech import examples, load_calls, load_file
@@ -101,7 +101,9 @@ def _search(args: argparse.Namespace, flags: list[str]) -> int:
         except (NodeFailed, level.NothingMeasured) as error:
             status = _refuse(str(error), FAILED)
     if result.runs:
-        _tell(result, args)
+        _tell(result)
+        for fault in _write(result, args):
+            status = _refuse(fault, status or FAILED)
     return status or (0 if result.answer.held else FAILED)
 
 
@@ -166,23 +168,41 @@ class _Shown:
             )
 
 
-def _tell(result: Result, args: argparse.Namespace) -> None:
-    """The answer, on stdout and in every file that was asked for."""
+def _tell(result: Result) -> None:
+    """The answer, on stdout."""
     console = Console()
     console.print(table(result.runs))
     console.print(f"[bold]{result.headline()}[/bold]", highlight=False)
     for line in result.explanation():
         console.print(line, markup=False, highlight=False)
+
+
+def _write(result: Result, args: argparse.Namespace) -> list[str]:
+    """The answer, in every file that was asked for. One that cannot be written keeps no other from it: all faults."""
+    faults: list[str] = []
     if args.json:
-        args.json.write_text(result.as_json() + "\n", encoding="utf-8")
+        with _noted(faults):
+            args.json.write_text(result.as_json() + "\n", encoding="utf-8")
     if args.html:
-        args.html.write_text(page(result), encoding="utf-8")
+        with _noted(faults):
+            args.html.write_text(page(result), encoding="utf-8")
     if args.png:
         from clients.capacity.picture import draw
 
-        draw(result, args.png)
+        with _noted(faults):
+            draw(result, args.png)
     if args.write_config and result.decoders:
-        write_decoders(args.write_config, result.decoders)
+        with _noted(faults):
+            write_decoders(args.write_config, result.decoders)
+    return faults
+
+
+@contextmanager
+def _noted(faults: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        faults.append(problem(error))
 
 
 def _ordered(args: argparse.Namespace, flags: list[str]) -> tuple[_Order, Result]:
@@ -207,6 +227,8 @@ def _ordered(args: argparse.Namespace, flags: list[str]) -> tuple[_Order, Result
     for path in (args.json, args.html, args.png, args.write_config):
         if path and not path.parent.is_dir():
             raise UsageFault(f"{path}: got no folder {path.parent}, expected one")
+    if args.write_config:
+        check_config(args.write_config)
     paths = args.files or examples()
     if not paths:
         raise UsageFault("got no recordings, expected some to play: parley capacity ... calls/*.wav")
@@ -215,12 +237,13 @@ def _ordered(args: argparse.Namespace, flags: list[str]) -> tuple[_Order, Result
     file = load_file(paths, slo.file.length.seconds) if slo.file else b""
     if args.config:
         flags = ["--config", str(args.config), *flags]
-    a_call = max(call.config.channels for call in calls) if args.separate_channels else 1
+    load = level.Load(tuple(calls), file, seconds)
+    a_call = load.decoders_a_call
     pool = elsewhere(args.server, args.metrics).decoders if args.server else None
     if pool and pool // a_call < plan.most:
         plan = replace(plan, most=max(1, pool // a_call), first=max(1, min(plan.first, pool // a_call)))
     order = _Order(
-        load=level.Load(tuple(calls), file, seconds),
+        load=load,
         access=access(args),
         serve_flags=tuple(flags),
         server=args.server,

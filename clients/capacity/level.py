@@ -54,6 +54,11 @@ class Load:
         """The mean length of a call."""
         return sum(len(call.audio) / call.bytes_per_s for call in self.calls) / len(self.calls)
 
+    @property
+    def decoders_a_call(self) -> int:
+        """The most that one of the calls takes."""
+        return max(call.config.channels if call.config.separate_channels else 1 for call in self.calls)
+
     def rounds(self, callers: int) -> int:
         """Calls that each caller makes: enough, within the time, but one in any case."""
         enough = math.ceil(ENOUGH / callers) + ROUNDS_BESIDE
@@ -107,7 +112,8 @@ def run(node: Node, access: Access, load: Load, callers: int, slo: Slo) -> Run:
         if slo.calls:
             played = play_calls(access, load, callers)
         if slo.file and not played.failed:
-            files = asyncio.run(play_files(access, load, callers, slo.file))
+            # A file is of one channel, and takes one decoder.
+            files = asyncio.run(play_files(access, load, callers * load.decoders_a_call, slo.file))
             played = replace(played, failed=files.failed, refused=files.refused, fault=files.fault, file=files.file)
     outcome, reason = judge(slo, played, watch.memory_bytes)
     return Run(

@@ -51,8 +51,7 @@ class Node:
 def serve(flags: Sequence[str], decoders: int) -> Iterator[Node]:
     """`parley serve` with these flags and so many decoders, on free ports of this machine, until the block ends."""
     # All calls come from here: as one peer they would meet the limit that is meant for one client.
-    # And who calls again at once may find his decoder on its way back.
-    limits = ("--max-streams-per-peer", "0", "--stream-wait-s", "1", "--decoders", str(decoders))
+    limits = ("--max-streams-per-peer", "0", "--decoders", str(decoders))
     where = ("--host", "127.0.0.1", "--port", "0", "--metrics-host", "127.0.0.1", "--metrics-port", "0")
     log_as = ("--log-format", "json", "--log-level", "info")
     with tempfile.NamedTemporaryFile("wb") as log:

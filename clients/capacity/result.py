@@ -213,19 +213,29 @@ def with_decoders(toml: str, decoders: int) -> str:
     return after
 
 
+def check_config(path: Path) -> None:
+    """Raises what `write_decoders` would for the file as it is, before any number is known: ValueError, OSError."""
+    for decoders in (1, 2):  # one of them is not what it says already
+        _edited(path, decoders)
+
+
 def write_decoders(path: Path, decoders: int) -> None:
     """Sets it in a config file, which is made if need be. Raises ValueError, OSError."""
-    try:
-        old = path.read_bytes().decode("utf-8") if path.exists() else ""
-        new = with_decoders(old, decoders).encode("utf-8")
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from error
+    new = _edited(path, decoders)
     # By rename: a node that starts meanwhile reads the one or the other.
     beside = path.with_name(f"{path.name}.new")
     beside.write_bytes(new)
     if path.exists():
         beside.chmod(path.stat().st_mode)
     beside.replace(path)
+
+
+def _edited(path: Path, decoders: int) -> bytes:
+    try:
+        old = path.read_bytes().decode("utf-8") if path.exists() else ""
+        return with_decoders(old, decoders).encode("utf-8")
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _value(value: object) -> object:

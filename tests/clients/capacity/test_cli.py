@@ -88,6 +88,41 @@ def test_what_is_known_outlives_the_end_of_the_search(
     assert capsys.readouterr().out == ""
 
 
+def test_a_file_that_cannot_be_written_keeps_no_other_from_it(
+    at: tuple[str, str], holds: Callable[..., list[int]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    holds(10)
+    config, drawn, folder = tmp_path / "parley.toml", tmp_path / "found.picture", tmp_path / "folder"
+    folder.mkdir()
+    argv = ("--json", str(folder), "--html", str(folder), "--png", str(drawn), "--write-config", str(config))
+    assert cli.main(["capacity", *at, "--p99-final", "100ms", *argv]) == 1
+    captured = capsys.readouterr()
+    assert "10 calls at once" in captured.out
+    told = captured.err.splitlines()[-3:]
+    assert told[:2] == [f"parley capacity: {folder}: Is a directory"] * 2
+    assert "Format 'picture' is not supported" in told[2]
+    assert config.read_text(encoding="utf-8") == "decoders = 8\n"
+    holds(10, KeyboardInterrupt(), after=2)
+    assert cli.main(["capacity", *at, "--p99-final", "100ms", *argv]) == 130
+    assert "Is a directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("text", ["decoders = ", '"decoders" = 1'])
+def test_a_config_that_cannot_be_changed_is_found_out_before_the_search(
+    at: tuple[str, str],
+    holds: Callable[..., list[int]],
+    text: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    asked = holds(10)
+    config = tmp_path / "parley.toml"
+    config.write_text(text, encoding="utf-8")
+    assert cli.main(["capacity", *at, "--p99-final", "100ms", "--write-config", str(config)]) == 1
+    assert asked == []
+    assert f"parley capacity: {config}: " in capsys.readouterr().err
+
+
 def test_no_level_begins_that_would_not_fit_the_budget(
     at: tuple[str, str], holds: Callable[..., list[int]], capsys: pytest.CaptureFixture[str]
 ) -> None:

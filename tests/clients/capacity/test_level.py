@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -72,6 +73,17 @@ def test_calls_and_files_are_played_one_after_the_other(server: FakeServer, monk
     assert run.played.final
     assert run.played.file
     assert run.played.file.count >= 4
+
+
+def test_files_take_every_decoder_that_calls_with_a_decoder_a_channel_would(server: FakeServer) -> None:
+    stereo = replace(CALLS[0], config=replace(TOY, channels=2, separate_channels=True))
+    load = Load((CALLS[0], stereo), b"hang", 0.3)
+    assert load.decoders_a_call == 2
+    assert Load((replace(stereo, config=replace(TOY, channels=2)),), b"", 1.0).decoders_a_call == 1, "mixed to one"
+    run = level.run(Node(server.address, None, None), at(server), load, 3, Slo(file=FileLimit.parse("10s:100ms")))
+    assert run.calls == 3
+    assert run.played.file
+    assert run.played.file.count == len(server.speech.recognized) == 6
 
 
 async def test_files_that_are_late_already_count(server: FakeServer) -> None:

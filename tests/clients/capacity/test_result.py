@@ -19,7 +19,7 @@ from clients.capacity.curves import even_ticks, panels
 from clients.capacity.level import Played
 from clients.capacity.page import page
 from clients.capacity.picture import draw
-from clients.capacity.result import medians, table, with_decoders, write_decoders
+from clients.capacity.result import check_config, medians, table, with_decoders, write_decoders
 from clients.capacity.search import Outcome, Plan
 from clients.capacity.slo import Duration, Slo
 from tests.clients.capacity.runs import made, result
@@ -149,20 +149,32 @@ def test_only_the_decoders_of_a_config_change(
 
 
 @pytest.mark.parametrize(
-    "text", ['note = """\ndecoders = 3\n"""\ndecoders = 4\n', "decoders = 0x10\n", '"decoders" = 4\n']
+    "text",
+    [
+        'note = """\ndecoders = 3\n"""\ndecoders = 4\n',
+        "decoders = 0x10\n",
+        '"decoders" = 4\n',
+        '"decoders" = 1\n',
+        '"decoders" = 2\n',
+    ],
 )
 def test_config_that_cannot_be_changed_safely_is_left_alone(text: str, tmp_path: Path) -> None:
     path = tmp_path / "parley.toml"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(ValueError, match=r"parley.toml: got .* write `decoders = 5` there yourself"):
         write_decoders(path, 5)
+    with pytest.raises(ValueError, match=r"parley.toml: got "):
+        check_config(path)
     assert path.read_text(encoding="utf-8") == text
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_config_is_written_in_place_with_its_rights(tmp_path: Path) -> None:
     path = tmp_path / "parley.toml"
+    check_config(path)
+    assert not path.exists()
     write_decoders(path, 5)
+    check_config(path)
     assert path.read_text(encoding="utf-8") == "decoders = 5\n"
     path.write_bytes(b"port = 1\r\ndecoders = 5\r\n")
     path.chmod(0o640)
