@@ -124,10 +124,7 @@ class LanguageModel:
 
     def index(self, word: str) -> int:
         """The word's id; 0: not known."""
-        node = 0
-        for byte in word.encode():
-            node = follow(self.tables, node, byte)
-        return max(0, int(self.tables.word[node])) if node >= 0 else 0
+        return index(self.tables, np.frombuffer(word.encode(), np.uint8))
 
     def ids(self, words: Sequence[str]) -> list[int]:
         """Of words as a network writes them."""
@@ -217,6 +214,15 @@ def follow(tables: Tables, node: int, byte: int) -> int:
         if tables.label[child] == byte:
             return child
     return -1
+
+
+@compiled
+def index(tables: Tables, word: NDArray[np.uint8]) -> int:
+    """The id of a word of these bytes; 0: not known."""
+    node = 0
+    for byte in word:
+        node = follow(tables, node, byte)
+    return max(0, tables.word[node]) if node >= 0 else 0
 
 
 @compiled
