@@ -4,6 +4,9 @@ Knows jobs and their rights, not streams or words. A job belongs to an id that w
 result of a job whose id was unbound since is dropped and counted, so nothing reaches a stranger. Callbacks run on this
 thread under the device's lock. A model is a generator that yields after each of its calls, and work of a higher right
 goes in between. A row's result may be a future: then somebody else is still at it, and the device goes on.
+
+A device whose model does not return is given up by another thread, and its model may return at that very moment. So a
+job is answered by who takes it out of what is open, elsewhere, late or waiting, and nobody else.
 """
 
 from __future__ import annotations
@@ -155,7 +158,7 @@ class DeviceWorker:
         """models: what decodes whole utterances, by pass. chunks: what takes chunks. on_lost: called once, on whatever
         thread, when the device takes no more work though nobody has closed it."""
         self.name = name
-        self.lock = threading.RLock()  # guards callbacks and who is bound
+        self.lock = threading.RLock()  # guards callbacks and who is bound; may be held where `_arrived` is taken
         self._models = models
         self._chunks = chunks
         self._rate = sample_rate
@@ -166,15 +169,17 @@ class DeviceWorker:
         self._arrived = threading.Condition()  # guards what waits
         self._waiting: dict[Work, list[Job]] = {work: [] for work in Work}
         self._left: list[int] = []  # slots to wipe
+        # Jobs in hand. The thread changes them under `lock` or `_arrived`, who gives it up under both.
+        self._running: list[_Batch] = []  # the last is in the model, those before it stood aside
+        self._elsewhere: dict[Job, Outcome] = {}  # whose words are a future, and what else is known
         self._late: list[Job] = []  # to be told so
-        self._elsewhere: dict[Job, Outcome] = {}  # this thread's own: whose words are a future, and what else is known
         self._came: list[tuple[Job, Future[Transcript]]] = []  # those that are there
         self._final_s = 0.0  # that a batch of finals takes, a running mean
         self._on_lost = on_lost
-        self._stopping = self._lost = False
+        self._stopping = self._lost = self._given_up = False
+        self._over = threading.Event()  # every job that was here has its answer
         self._step_number: int | None = None  # of the step it is at; None while it waits for work
         self._looked_at: tuple[int | None, int] = (None, 0)  # step, and how often it was found there
-        self._running: list[_Batch] = []  # this thread's own; the last is in the model, those before it stood aside
         self._thread = threading.Thread(target=self._run, name=f"device-{name}", daemon=True)
         self._thread.start()
 
@@ -234,11 +239,12 @@ class DeviceWorker:
             return {work.name.lower(): len(jobs) for work, jobs in self._waiting.items()}
 
     def close(self) -> None:
-        """Stops after the model's present call; every job still here fails."""
+        """Stops after the model's present call, or when that is given up; every job still here fails."""
         with self._arrived:
             self._stopping = True
             self._arrived.notify()
-        if not self._hangs:
+        self._over.wait()
+        if not self._given_up:
             self._thread.join()
 
     def look(self) -> None:
@@ -249,13 +255,10 @@ class DeviceWorker:
         if self._lost:
             return
         self._looked_at = present, looks + 1 if present is not None and present == step else 0
-        if self._hangs:
+        if self._looked_at[1] >= STUCK_LOOKS:
             logger.critical("%s: lost: the model has not returned from a call", self.name)
+            self._given_up = True
             self._lose()
-
-    @property
-    def _hangs(self) -> bool:
-        return self._looked_at[1] >= STUCK_LOOKS
 
     def _run(self) -> None:
         try:
@@ -268,22 +271,27 @@ class DeviceWorker:
             self._end()
 
     def _lose(self) -> None:
-        self._lost = True
-        self._on_lost(self.name)  # first: who is told of it now may call again at once
+        """On the device's thread, on that which gives it up, or on both: a call that was given up may yet fail."""
         with self.lock:
+            known, self._lost = self._lost, True
+        if not known:
+            self._on_lost(self.name)  # first: who is told of it now may call again at once
             self._end()
 
     def _end(self) -> None:
         """Takes no more work; every job still here fails."""
-        with self._arrived:
+        with self.lock, self._arrived:
             self._stopping = True
-            waiting = [job for jobs in self._waiting.values() for job in jobs]
+            jobs = [job for batch in self._running for job in batch.open.values()]
+            jobs += (*self._elsewhere, *self._late, *(job for waiting in self._waiting.values() for job in waiting))
+            for batch in self._running:
+                batch.open.clear()
+            self._elsewhere.clear()
+            self._late.clear()
             self._waiting = {work: [] for work in Work}
-        running = [job for batch in self._running for job in batch.open.values()]
-        running += [job for job in self._elsewhere if job not in running]
-        late = [job for job in self._late if job not in running]
-        for job in (*running, *late, *waiting):
+        for job in dict.fromkeys(jobs):  # what is late may be open, too
             self._fail(job, self._stopped())
+        self._over.set()
 
     def _turn(self) -> bool:
         """Waits for work and takes one step of the first in right; False when stopped."""
@@ -301,15 +309,16 @@ class DeviceWorker:
             now = time.monotonic()
             self._late += self._overdue(now)
             jobs = self._schedule(self._running[-1].work if self._running else None, now)
-        if jobs:
-            self._begin(jobs)  # first of all: whatever happens now, they are known
+            if jobs:
+                self._begin(jobs)  # at once: whatever happens now, they are known
         if self._chunks is not None:
             for slot in left:
                 self._chunks.clear(slot)
         for job, future in came:
             self._take_in(job, future)
-        while self._late:
-            self._tell(self._late.pop(0))
+        with self.lock:
+            while self._late:
+                self._tell(self._late.pop(0))
         if self._running:
             self._step(self._running[-1])
         return True
@@ -407,12 +416,11 @@ class DeviceWorker:
     def _steps(self, batch: _Batch) -> Steps:
         """The model at work on a batch. Who has gone in the meantime is left out."""
         with self.lock:
-            gone = [job for job in batch.jobs if job.owner not in self._bound]
+            gone = [job for job in batch.open.values() if job.owner not in self._bound]
+            batch.jobs = [job for job in batch.open.values() if job.owner in self._bound]
+            batch.open = dict(enumerate(batch.jobs))
         for job in gone:
             self._observer.dropped(job.work.name.lower(), "unbound")
-        if gone:
-            batch.jobs = [job for job in batch.jobs if job not in gone]
-            batch.open = dict(enumerate(batch.jobs))
         tasks = [job.task for job in batch.jobs]
         chunks = [task for task in tasks if isinstance(task, Chunk)]
         if chunks:
@@ -437,40 +445,49 @@ class DeviceWorker:
                 batch.steps = self._steps(batch)
             finished = next(batch.steps, None)
         except OutOfMemory as error:
-            self._running.remove(batch)
-            self._halve(batch, error)
+            with self.lock:
+                self._halve(self._leave(batch), error)
             return
         except Exception as error:
             if lost_by(error) is not None:
                 raise
             logger.exception("%s: a batch of %d failed", self.name, len(batch.jobs))
-            self._running.remove(batch)
-            for job in batch.open.values():
+            for job in self._leave(batch):
                 self._fail(job, error)
             return
         if finished is None:
-            self._running.remove(batch)
-            for job in batch.open.values():
+            for job in self._leave(batch):
                 self._fail(job, DeviceError(f"{self.name}: the model ended without a result"))
             return
         batch.wall_s += time.monotonic() - begun
-        for row, transcript in finished:
-            job = batch.open.pop(row)
-            if isinstance(transcript, DeviceError):
-                self._fail(job, transcript)
-                continue
-            queue_s, rows = batch.started - job.since, len(batch.jobs)
-            if isinstance(transcript, Future):
-                self._elsewhere[job] = Outcome(NOTHING, queue_s, rows)
-                transcript.add_done_callback(functools.partial(self._on_came, job))
-            else:
-                self._finish(job, Outcome(transcript, queue_s, rows))
+        for row, result in finished:
+            self._hand_out(batch, row, result)
         if not batch.open:
-            self._running.remove(batch)
+            self._leave(batch)
             audio_s = sum(self._length(job.task) for job in batch.jobs) / self._rate
             self._observer.batch(batch.work.name.lower(), len(batch.jobs), audio_s, batch.wall_s)
             if batch.work is Work.FINAL:
                 self._final_s += (time.monotonic() - batch.started - self._final_s) / 8
+
+    def _leave(self, batch: _Batch) -> list[Job]:
+        """The model is through with the batch; those of its jobs that are still open."""
+        with self.lock:
+            self._running.remove(batch)
+            return list(batch.open.values())
+
+    def _hand_out(self, batch: _Batch, row: int, result: Result) -> None:
+        with self.lock:
+            job = batch.open.pop(row, None)
+            if job is None:
+                return  # the device was given up, and the job answered so
+            queue_s, rows = batch.started - job.since, len(batch.jobs)
+            if isinstance(result, DeviceError):
+                self._fail(job, result)
+            elif isinstance(result, Future):
+                self._elsewhere[job] = Outcome(NOTHING, queue_s, rows)
+                result.add_done_callback(functools.partial(self._on_came, job))
+            else:
+                self._finish(job, Outcome(result, queue_s, rows))
 
     def _finish(self, job: Job, outcome: Outcome) -> None:
         fault = self._deliver(job, job.done, outcome)
@@ -484,7 +501,10 @@ class DeviceWorker:
             self._arrived.notify()
 
     def _take_in(self, job: Job, future: Future[Transcript]) -> None:
-        outcome = self._elsewhere.pop(job)
+        with self.lock:
+            outcome = self._elsewhere.pop(job, None)
+        if outcome is None:
+            return
         error = future.exception()
         if error is None:
             self._finish(job, replace(outcome, transcript=future.result()))
@@ -495,9 +515,8 @@ class DeviceWorker:
         """Samples of new audio in it."""
         return self._chunks.step if isinstance(task, Chunk) and self._chunks is not None else len(task.samples)
 
-    def _halve(self, batch: _Batch, error: OutOfMemory) -> None:
+    def _halve(self, jobs: list[Job], error: OutOfMemory) -> None:
         """Puts the unfinished jobs back in two halves, first in their right; one that does not fit alone fails."""
-        jobs = list(batch.open.values())
         if len(jobs) == 1:
             too_long = DeviceError(f"{self.name} has no memory for this utterance: {error}")
             too_long.__cause__ = error
@@ -520,9 +539,7 @@ class DeviceWorker:
     def _deliver(self, job: Job, callback: Callable[..., None], value: object) -> Exception | None:
         """Calls back; what the callback raised, if it did."""
         with self.lock:
-            # Should a model that was given up return after all, what it has was answered already.
-            answered = self._hangs and threading.current_thread() is self._thread
-            if answered or job.owner not in self._bound:
+            if job.owner not in self._bound:
                 self._observer.dropped(job.work.name.lower(), "unbound")
                 return None
             try:

@@ -93,6 +93,11 @@ class Node:
         """Where the metrics are, if they are on and the node has started."""
         return self._exposition.port if self._exposition else None
 
+    @property
+    def lost(self) -> list[str]:
+        """The devices that do not work any more."""
+        return [] if self.recognizer is None else self.recognizer.lost
+
     async def ready(self) -> None:
         """Returns when the node serves. Raises what kept the models from loading."""
         assert self._loading is not None, "start first"
@@ -112,7 +117,7 @@ class Node:
         """Raises DeviceLost when no device is left."""
         assert self.recognizer is not None
         self.recognizer.look()
-        if len(self.recognizer.lost) == len(self.recognizer.devices):
+        if len(self.lost) == len(self.recognizer.devices):
             self._health.set(serving=False)
             raise DeviceLost(", ".join(self.recognizer.devices))
 
@@ -142,8 +147,22 @@ class Node:
     async def drain(self) -> None:
         """Takes no more calls, lets the live ones finish within the grace, cuts the rest, frees everything.
 
-        The port stays open meanwhile, so that who asks for health hears NOT_SERVING instead of nothing.
+        The port stays open meanwhile, so that who asks for health hears NOT_SERVING instead of nothing. A card that
+        hangs is still given up: nothing here would end before it.
         """
+        looking = asyncio.create_task(self._keep_looking())
+        try:
+            await self._drain()
+        finally:
+            looking.cancel()
+
+    async def _keep_looking(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            if self.recognizer is not None:
+                self.recognizer.look()
+
+    async def _drain(self) -> None:
         self._health.set(serving=False)
         log.info("draining", live=self._calls.live(), grace_s=self._settings.grace_s)
         await self._calls.drain(self._settings.grace_s)

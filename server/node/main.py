@@ -1,7 +1,7 @@
 """`parley serve`: load the config, build a node, run it until shutdown. With --explain: only tell what it would be.
 
 Exit status: 0 after a signal or when all is told, 2 for a fault of the configuration, the model or the machine (a lost
-device, too), 1 for a bug. The log, on stderr, says "listening" and "serving" with the addresses.
+device, too, if it was the last), 1 for a bug. The log, on stderr, says "listening" and "serving" with the addresses.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from server.node.explain import explain
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from server.config import Settings
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a node and returns the exit status."""
@@ -31,16 +33,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         if loaded.explain:
             _explain(loaded)
         else:
-            asyncio.run(run_until_shutdown(Node(settings)))
+            return _serve(settings)
     except config.ConfigFaults as faults:
         return _refuse(*faults.faults)
     except ModelError as error:
         return _refuse(str(error))
+    return 0
+
+
+def _serve(settings: Settings) -> int:
+    node, status = Node(settings), 0
+    try:
+        asyncio.run(run_until_shutdown(node))
     except DeviceLost as error:
         status = _refuse(str(error))
+    if node.lost:
         sys.stderr.flush()
         os._exit(status)  # in the farewell of its libraries a lost card hangs the process, or aborts it
-    return 0
+    return status
 
 
 def _explain(loaded: config.Loaded) -> None:

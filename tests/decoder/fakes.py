@@ -193,13 +193,13 @@ class SteppedModel:
 
 def end_call_on_close(worker: DeviceWorker, model: SteppedModel, patch: pytest.MonkeyPatch) -> None:
     """Lets close() find the model in a call, which then returns."""
-    join = worker._thread.join
+    wait = worker._over.wait
 
-    def go_and_join() -> None:
+    def go_and_wait() -> bool:
         model.go()
-        join()
+        return wait()
 
-    patch.setattr(worker._thread, "join", go_and_join)  # close() has told the thread to stop before it joins
+    patch.setattr(worker._over, "wait", go_and_wait)  # close() has told the thread to stop before it waits
 
 
 class EchoModel:

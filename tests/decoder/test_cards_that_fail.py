@@ -110,6 +110,7 @@ class Cards:
     def calls(self) -> list[Call]:
         """Of all utterances, whose chunks wait for the card together."""
         self.card.open.clear()
+        self.card.entered.clear()
         first = self.call(UTTERANCES[0])
         assert self.card.entered.wait(WAIT_S)  # it is at the first chunk, and all others wait
         others = [self.call(audio) for audio in UTTERANCES[1:]]
@@ -223,9 +224,9 @@ def test_the_other_card_goes_on(start: Callable[..., Cards]) -> None:
     assert {call.lease.decoders[0].device for call in again} == {"cuda:1"}
 
 
-@pytest.mark.parametrize("returns", [False, True])
+@pytest.mark.parametrize("then", ["it stays", "it returns", "it fails"])
 def test_a_call_that_does_not_return_loses_the_card(
-    start: Callable[..., Cards], caplog: pytest.LogCaptureFixture, returns: bool
+    start: Callable[..., Cards], caplog: pytest.LogCaptureFixture, then: str
 ) -> None:
     cards = start()
     quiet, calls = cards.quiet(), cards.calls()
@@ -239,12 +240,35 @@ def test_a_call_that_does_not_return_loses_the_card(
     quiet.say(UTTERANCES[0])
     assert type(quiet.error()) is DeviceLost
     told = [len(call.events) for call in calls]
-    if returns:
+    if then != "it stays":
+        cards.card.sticky = "the launch timed out and was terminated" if then == "it fails" else None
         cards.card.open.set()
         cards.recognizer._workers["cuda:0"]._thread.join(WAIT_S)
         assert not cards.recognizer._workers["cuda:0"]._thread.is_alive()
     cards.recognizer.close()  # does not wait for it
     assert [len(call.events) for call in calls] == told
+    assert cards.recognizer.lost == ["cuda:0"]  # once: a node counts them
+
+
+def test_who_closes_waits_for_a_call_no_longer_than_until_it_is_given_up(
+    start: Callable[..., Cards], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cards = start()
+    calls = cards.calls()
+    worker = cards.recognizer._workers["cuda:0"]
+    wait = worker._over.wait
+
+    def wait_while_others_look() -> bool:
+        assert not wait(0)
+        for _ in range(device_module.STUCK_LOOKS + 1):
+            cards.recognizer.look()
+        return wait(WAIT_S)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker._over, "wait", wait_while_others_look)
+        cards.recognizer.close()
+    assert {type(call.error()) for call in calls} == {DeviceLost}
+    assert cards.recognizer.lost == ["cuda:0"]
 
 
 def test_a_card_at_work_does_not_hang(start: Callable[..., Cards]) -> None:
@@ -261,14 +285,14 @@ def test_a_card_at_work_does_not_hang(start: Callable[..., Cards]) -> None:
 
 @pytest.mark.parametrize("text", ["all CUDA-capable devices are busy or unavailable", STICKY[0]])
 def test_a_card_that_fails_at_start_is_refused(start: Callable[..., Cards], text: str) -> None:
-    before = threading.active_count()
+    before = threading.enumerate()
     with pytest.raises(ModelError, match=f"^a card failed at start: CUDA error: {text}$"):
         start(at_start=RuntimeError(f"CUDA error: {text}\nCompile with TORCH_USE_CUDA_DSA."))
     with pytest.raises(RuntimeError, match="another fault"):
         start(at_start=RuntimeError("another fault"))
     with pytest.raises(ModelError, match="no memory for 5 decoders a device: "):
         start(at_start=OutOfMemory("CUDA out of memory"))
-    assert threading.active_count() == before
+    assert set(threading.enumerate()) <= set(before)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from decoder.device import BatchLimits, DeviceWorker, Job, Whole, Work
-from decoder.errors import DeviceError, OutOfMemory
+from decoder.errors import DeviceError, DeviceLost, OutOfMemory
 from decoder.types import Passes
 from tests.decoder.bench import RATE, Bench, Noted, running
 from tests.decoder.fakes import CHUNKS, WAIT_S, EchoModel, end_call_on_close
@@ -596,6 +596,30 @@ def test_close_fails_what_is_left_and_what_still_comes(bench: Bench, monkeypatch
     assert label == 7
     assert isinstance(error, DeviceError)
     bench.worker.close()  # again: nothing
+
+
+def test_a_call_that_returns_as_it_is_given_up_is_answered_once(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost: list[str] = []
+
+    def return_after_all(name: str) -> None:
+        lost.append(name)
+        bench.model.go()
+        assert bench.model.entered() == [2]
+
+    monkeypatch.setattr("decoder.device.STUCK_LOOKS", 1)
+    monkeypatch.setattr(bench.worker, "_on_lost", return_after_all)
+    bench.hold(1)
+    bench.submit(2)
+    for _ in range(2):
+        bench.worker.look()
+    bench.answered(1)
+    label, error = bench.answer()
+    assert (label, type(error)) == (2, DeviceLost)
+    bench.model.fail(RuntimeError("CUDA error: the launch timed out and was terminated"))
+    bench.worker._thread.join(WAIT_S)
+    assert not bench.worker._thread.is_alive()
+    assert bench.answers.empty()
+    assert lost == ["bench"]
 
 
 def test_close_of_an_idle_worker_ends_its_thread(bench: Bench) -> None:

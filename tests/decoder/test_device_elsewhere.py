@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import threading
 import time
 from concurrent.futures import Future
 from typing import TYPE_CHECKING
@@ -11,14 +12,16 @@ import numpy as np
 import pytest
 
 from decoder.device import MOST_ELSEWHERE, BatchLimits, DeviceWorker, Job, Outcome, Whole, Work
-from decoder.errors import DeviceError
+from decoder.errors import DeviceError, DeviceLost
 from decoder.types import Passes, Transcript
-from tests.decoder.fakes import WAIT_S, said
+from tests.decoder.fakes import WAIT_S, EchoModel, said
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
+
+    from decoder.device import ChunkModel
 
     Told = queue.Queue[tuple[str, object]]
 
@@ -49,10 +52,11 @@ class Counted:
 
 
 class Device:
-    def __init__(self) -> None:
+    def __init__(self, chunks: ChunkModel | None = None) -> None:
         self.model, self.counted = Elsewhere(), Counted()
         self.told: Told = queue.Queue()
-        self.worker = DeviceWorker("test", {Passes.FIRST: self.model}, 16_000, BatchLimits(jobs=1), self.counted)
+        models, limits = {Passes.FIRST: self.model}, BatchLimits(jobs=1)
+        self.worker = DeviceWorker("test", models, 16_000, limits, self.counted, chunks)
 
     def submit(self, owner: int, label: int, work: Work = Work.FILE, deadline_s: float | None = None) -> None:
         job = Job(
@@ -151,3 +155,35 @@ def test_recordings_wait_while_much_of_theirs_is_elsewhere_and_finals_do_not(dev
     for _ in range(2):
         device.future()[1].set_result(said("segment"))
     assert [device.hear()[0] for _ in range(MOST_ELSEWHERE + 3)] == ["done"] * (MOST_ELSEWHERE + 3)
+
+
+class Wipes(EchoModel):
+    """Takes its time with a slot: until the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.go_on = threading.Event(), threading.Event()
+
+    def clear(self, slot: int) -> None:
+        self.begun.set()
+        assert self.go_on.wait(WAIT_S)
+
+
+def test_words_that_come_as_the_device_is_given_up_reach_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("decoder.device.STUCK_LOOKS", 1)
+    wipes = Wipes()
+    device = Device(wipes)
+    device.submit(device.worker.bind(), 1)
+    _, future = device.future()
+    with device.worker.lock, device.worker._arrived:  # so that the thread finds both at once
+        device.worker.unbind(device.worker.bind(), 0)
+        future.set_result(said("one"))
+    assert wipes.begun.wait(WAIT_S)
+    for _ in range(2):
+        device.worker.look()
+    kind, error = device.hear()
+    assert (kind, type(error)) == ("failed", DeviceLost)
+    wipes.go_on.set()
+    device.worker._thread.join(WAIT_S)
+    assert not device.worker._thread.is_alive()
+    assert device.told.empty()

@@ -96,7 +96,7 @@ def test_a_rehearsal() -> None:
 
 
 def test_a_rehearsal_with_a_node() -> None:
-    (calls,) = found(gpu.streams).values()
+    (calls,) = found(gpu.streams, setup(call_s=0.2)).values()
     assert calls.ok
     assert {"failed", "callers_late_ms", "node_cores"} <= calls.figures.keys()
     assert found(gpu.streams, setup(0.0))["best_path"].figures == {"": "left out: no time was left"}

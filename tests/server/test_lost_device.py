@@ -61,13 +61,14 @@ async def on_cards(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     devices: Sequence[str] = getattr(request, "param", ("cuda:0",))
     cards = put_in(monkeypatch)
     monkeypatch.setattr(app, "LOOK_S", 0.01)
+    monkeypatch.setattr(device_module, "STUCK_LOOKS", 1_000_000)  # on a busy machine a call may take many
 
     def build(config: RecognizerConfig, observer: Observer) -> Recognizer:
         return Recognizer(replace(config, devices=tuple(devices)), observer)
 
     # Whatever the machine, the settings' own check of its devices must not see cards that are not there.
     given = {"passes": "first", "search": "best_path", "devices": ("cpu",), "decoders": 4, "threads": 1}
-    node = Node(Settings.model_validate({"port": 0, "metrics_port": 0, "grace_s": 5, **given}), build=build)
+    node = Node(Settings.model_validate({"port": 0, "metrics_port": 0, "grace_s": 60, **given}), build=build)
     port = await node.start()
     await node.ready()
     async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
@@ -79,10 +80,7 @@ async def on_cards(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
         await node.drain()
 
 
-async def test_a_dead_card_fails_the_calls_and_ends_the_node(
-    on_cards: OnCards, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(device_module, "STUCK_LOOKS", 1_000_000)  # on a busy machine a call may take many
+async def test_a_dead_card_fails_the_calls_and_ends_the_node(on_cards: OnCards) -> None:
     assert (await on_cards.health.read()).status == Status.SERVING
     assert (await metrics_of(on_cards.node))["parley_device_up", "cuda:0"] == 1
     card = on_cards.cards["cuda:0"]
@@ -120,8 +118,25 @@ async def test_a_card_that_hangs_fails_the_calls_and_ends_the_node(
 
 
 @pytest.mark.parametrize("on_cards", [("cuda:0", "cuda:1")], indirect=True)
-async def test_with_another_card_the_node_serves_on(on_cards: OnCards, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device_module, "STUCK_LOOKS", 1_000_000)
+async def test_a_node_that_was_told_to_end_still_gives_up_a_card_that_hangs(
+    on_cards: OnCards, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert (await on_cards.health.read()).status == Status.SERVING
+    on_cards.cards["cuda:0"].open.clear()
+    calls = [await on_cards.call() for _ in range(2)]  # one on each
+    for card in on_cards.cards.values():
+        assert await asyncio.to_thread(card.entered.wait, WAIT_S)
+    on_cards.stopped.cancel()
+    draining = asyncio.ensure_future(on_cards.node.drain())
+    assert (await on_cards.health.read()).status == Status.NOT_SERVING
+    monkeypatch.setattr(device_module, "STUCK_LOOKS", 3)
+    assert sorted([await end_of(call) for call in calls]) == ["OK", "UNAVAILABLE"]
+    await draining
+    assert on_cards.node.lost == ["cuda:0"]
+
+
+@pytest.mark.parametrize("on_cards", [("cuda:0", "cuda:1")], indirect=True)
+async def test_with_another_card_the_node_serves_on(on_cards: OnCards) -> None:
     on_cards.cards["cuda:1"].sticky = "device-side assert triggered"
     calls = [await on_cards.call() for _ in range(2)]  # one on each
     assert sorted([await end_of(call) for call in calls]) == ["OK", "UNAVAILABLE"]
@@ -143,31 +158,27 @@ async def end_of(call: Any) -> str:
 
 
 class Losing:
-    """In a node's place: loses its device."""
+    """In a node's place, with a device lost."""
+
+    lost = ("cuda:0",)
 
     def __init__(self, settings: object) -> None: ...
 
-    async def start(self) -> None: ...
 
-    async def stopped(self) -> None:
-        raise DeviceLost("cuda:0")
-
-    async def drain(self) -> None: ...
-
-
-def test_the_process_ends_without_its_libraries_farewell(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("last", "status"), [(True, 2), (False, 0)], ids=["the last", "one of two"])
+def test_with_a_device_lost_the_process_ends_without_its_libraries_farewell(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], last: bool, status: int
 ) -> None:
+    async def run_without_signals(service: Losing) -> None:
+        if last:
+            raise DeviceLost(*service.lost)
+
     ended: list[int] = []
     monkeypatch.setattr(entry, "Node", Losing)
     monkeypatch.setattr(entry, "run_until_shutdown", run_without_signals)
     monkeypatch.setattr(logs, "set_up", lambda form, level: None)
     monkeypatch.setattr("os._exit", ended.append)
     entry.main(["--port", "0", "--metrics-port", "-1"])
-    assert ended == [2]
-    assert capsys.readouterr().err == "parley serve: cuda:0 is lost, with all that it was at: call again\n"
-
-
-async def run_without_signals(service: Losing) -> None:
-    await service.start()
-    await service.stopped()
+    assert ended == [status]
+    told = "parley serve: cuda:0 is lost, with all that it was at: call again\n"
+    assert capsys.readouterr().err == (told if last else "")

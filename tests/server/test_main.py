@@ -178,6 +178,8 @@ def test_sigterm_while_loading_ends_a_node_in_order(serve: Any) -> None:
 class Stopping:
     """In a node's place: stops itself."""
 
+    lost = ()
+
     def __init__(self, settings: object) -> None: ...
 
     async def start(self) -> None:
