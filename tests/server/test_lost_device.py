@@ -92,7 +92,8 @@ async def test_a_dead_card_fails_the_calls_and_ends_the_node(on_cards: OnCards) 
     for call in calls:
         refused = await refusal(read_all(call))
         assert (refused.code, refused.info.reason) == (grpc.StatusCode.UNAVAILABLE, "DEVICE_LOST")
-        assert refused.text == "cuda:0 is lost, with all that it was at: call again"
+        # The last may have got no decoder before.
+        assert refused.text in [str(DeviceLost(what)) for what in ("cuda:0", "every device here")]
         assert refused.retry.retry_delay.seconds > 0
     assert (await on_cards.health.read()).status == Status.NOT_SERVING
     with pytest.raises(DeviceLost, match="cuda:0 is lost"):
@@ -129,8 +130,11 @@ async def test_a_node_that_was_told_to_end_still_gives_up_a_card_that_hangs(
     on_cards.stopped.cancel()
     draining = asyncio.ensure_future(on_cards.node.drain())
     assert (await on_cards.health.read()).status == Status.NOT_SERVING
-    monkeypatch.setattr(device_module, "STUCK_LOOKS", 3)
-    assert sorted([await end_of(call) for call in calls]) == ["OK", "UNAVAILABLE"]
+    ends = [asyncio.ensure_future(end_of(call)) for call in calls]
+    (fine,), (hung,) = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+    assert await fine == "OK"
+    monkeypatch.setattr(device_module, "STUCK_LOOKS", 3)  # the other card has nothing to do any more
+    assert await hung == "UNAVAILABLE"
     await draining
     assert on_cards.node.lost == ["cuda:0"]
 
