@@ -42,7 +42,7 @@ class Lattices(Protocol):
     ) -> Future[list[LatticeResult]]: ...
 
 
-CALL_S = 24.0  # of audio a thread, taken through the model together: a live call may have to wait for a step of it
+CALL_S = 12.0  # of audio a thread, taken through the model together: a live call may have to wait for a step of it
 
 
 class FirstPass:

@@ -144,11 +144,11 @@ def test_a_broken_utterance_fails_alone(first_pass: FirstPass, broken: int) -> N
 @pytest.mark.parametrize(
     ("seconds", "calls"),
     [
-        ([6, 6, 6, 6], [4]),  # 24 s
-        ([2, 2, 2, 10], [3, 1]),  # with the fourth 40 s, for padding counts
-        ([10, 14, 26, 30], [1, 1, 1, 1]),
-        ([26], [1]),
-        ([8, 8, 8.04, 8.04], [2, 2]),
+        ([3, 3, 3, 3], [4]),  # 12 s
+        ([1, 1, 1, 5], [3, 1]),  # with the fourth 20 s, for padding counts
+        ([5, 7, 13, 30], [1, 1, 1, 1]),
+        ([13], [1]),
+        ([4, 4, 4.04, 4.04], [2, 2]),
     ],
 )
 def test_a_call_has_so_much_audio_and_no_more(first_pass: FirstPass, seconds: list[float], calls: list[int]) -> None:
