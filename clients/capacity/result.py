@@ -75,11 +75,11 @@ class Result:
     @property
     def decoders(self) -> int:
         """Recommended for the node's setting, which counts for each device; 0: none."""
-        return max(1, self.calls * self.decoders_a_call // self.devices) if self.calls else 0
+        return max(1, self.calls // self.devices) * self.decoders_a_call if self.calls else 0
 
     def decoders_for(self, calls: int) -> int:
-        """The setting with which at least so many calls have their decoders."""
-        return -(-calls * self.decoders_a_call // self.devices)
+        """The setting with which at least so many calls have their decoders; a call's are of one device."""
+        return -(-calls // self.devices) * self.decoders_a_call
 
     def at(self, calls: int) -> list[Run]:
         return [run for run in self.runs if run.calls == calls]

@@ -85,14 +85,22 @@ def test_nothing_held() -> None:
 
 @pytest.mark.parametrize(
     ("held", "headroom", "a_call", "devices", "calls", "decoders"),
-    [(10, 0.8, 1, 1, 8, 8), (10, 0.8, 2, 1, 8, 16), (10, 0.8, 1, 4, 8, 2), (1, 0.8, 1, 1, 1, 1), (10, 1, 1, 1, 10, 10)],
+    [
+        (10, 0.8, 1, 1, 8, 8),
+        (10, 0.8, 2, 1, 8, 16),
+        (10, 0.8, 1, 4, 8, 2),
+        (10, 0.8, 2, 4, 8, 4),
+        (9, 0.8, 2, 3, 7, 4),  # six calls: the seventh would find one decoder on a device and one on another
+        (1, 0.8, 1, 1, 1, 1),
+        (10, 1, 1, 1, 10, 10),
+    ],
 )
 def test_calls_become_the_nodes_setting(
     held: int, headroom: float, a_call: int, devices: int, calls: int, decoders: int
 ) -> None:
     found = replace(result(made(held, 99)), headroom=headroom, decoders_a_call=a_call, devices=devices)
     assert (found.calls, found.decoders) == (calls, decoders)
-    assert found.decoders_for(calls) * devices >= calls * a_call
+    assert found.decoders_for(calls) // a_call * devices >= calls
 
 
 def test_json_has_everything() -> None:
