@@ -154,6 +154,7 @@ class _Sender:
         self._drawing = threading.Lock()
         self._state = threading.Lock()
         self._cancel: Callable[[], object] | None = None
+        self._attached = threading.Event()
         self.failure: Exception | None = None
 
     def requests(self) -> Iterator[pb.StreamingRecognizeRequest]:
@@ -169,8 +170,13 @@ class _Sender:
         """`cancel` ends the present connection: called if the caller's audio fails."""
         with self._state:
             self._cancel = cancel
+        self._attached.set()
         if self.failure:
             cancel()
+
+    def detach(self) -> None:
+        """A connection is about to begin."""
+        self._attached.clear()
 
     def received(self, response: pb.StreamingRecognizeResponse) -> list[Result | SpeechEvent]:
         with self._state:
@@ -192,8 +198,9 @@ class _Sender:
             except StopIteration:
                 return None
             except Exception as failure:
+                self.failure = failure
+                self._attached.wait()  # the end of the requests alone would be the end of the audio
                 with self._state:
-                    self.failure = failure
                     cancel = self._cancel
                 if cancel:
                     cancel()
@@ -213,6 +220,7 @@ def _stream(
     sender = _Sender(session, audio)
     while True:
         timeout_s = session.attempts.remaining_s()
+        sender.detach()
         call = stub.StreamingRecognize(sender.requests(), timeout=timeout_s, metadata=metadata)
         sender.attach(call.cancel)
         error: CallError | None = None

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import queue
+import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -49,7 +50,6 @@ from decoder.types import (
 from decoder.vad import SAMPLE_RATE
 
 if TYPE_CHECKING:
-    import threading
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
@@ -197,6 +197,9 @@ class Recognizer:
         self._wish_maker: WishMaker | None = None
         self._lattice_finals = config.lattice_finals
         self._lattice_process: LatticeProcess | None = None
+        # Recordings are heard one after the other: if all their threads wanted Python's lock at once, whoever takes the
+        # audio of live calls would wait for each of them in turn.
+        self._hearing = threading.Lock()
         self._workers: dict[str, DeviceWorker] = {}
         self._first: dict[str, FirstPass] = {}
         threads = config.threads or _cores()
@@ -381,8 +384,12 @@ class Recognizer:
         options = replace(options, rules=FILE_RULES, interim_results=False)
         settings = self._settings_for(options, recording=True)
         stream = Stream(lease, options, settings, events.put, max_audio_s)
-        for block in audio.blocks():
-            stream.accept_samples(block)
+        blocks = audio.blocks()
+        while True:
+            with self._hearing:
+                if (block := next(blocks, None)) is None:
+                    break
+                stream.accept_samples(block)
             while not stream.has_room or not events.empty():
                 wait()
             if cancelled is not None and cancelled.is_set():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 from typing import TYPE_CHECKING
 
 import grpc
@@ -138,6 +139,8 @@ def test_stream_of_one_utterance_ends_before_its_audio(caller: Caller) -> None:
 def test_failing_audio_fails_the_stream_and_ends_the_call(caller: Caller, server: FakeServer) -> None:
     def failing() -> Iterator[bytes]:
         yield toy_audio(1)
+        while not server.speech.connections:  # or the call may be over before the server has seen it
+            time.sleep(0.001)
         raise OSError("the microphone is gone")
 
     with pytest.raises(OSError, match="the microphone is gone"):
