@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -406,8 +407,15 @@ def test_audio_that_fails_before_its_connection_is_known_ends_it() -> None:
         yield b""
 
     sender = _Sender(Session(TOY, False, SOON, None), failing())
-    assert [message.WhichOneof("request") for message in sender.requests()] == ["config"]
+    drawn: list[str | None] = []
+    thread = threading.Thread(target=lambda: drawn.extend(one.WhichOneof("request") for one in sender.requests()))
+    thread.start()
+    while sender.failure is None:
+        time.sleep(0.001)
+    assert thread.is_alive()  # the end of the requests would be a half-close
     cancelled = threading.Event()
     sender.attach(cancelled.set)
+    thread.join()
     assert cancelled.is_set()
+    assert drawn == ["config"]
     assert isinstance(sender.failure, OSError)
