@@ -131,10 +131,10 @@ def load_acoustic_model(
 
 def resolve_precision(folder: ModelFolder, device: str, wanted: Precision) -> Precision:
     """What is meant by it, with this model on this device. Raises ModelError for int8 where there is none."""
-    from decoder.int8 import int8_pays  # late: torch
-
     if wanted is Precision.FLOAT32:
         return wanted
+    from decoder.int8 import int8_pays  # late: torch
+
     if folder.kind != "streaming-ctc" or device != "cpu" or not int8_pays():
         if wanted is Precision.INT8:
             raise ModelError(

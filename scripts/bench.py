@@ -17,7 +17,6 @@ import os
 import sys
 import threading
 import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -29,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from clients.aio import AsyncClient
+from clients.capacity.node import BUSY, scrape
 from clients.config import RecognitionConfig
 from clients.errors import Exhausted
 from clients.retry import NEVER
@@ -262,7 +262,7 @@ def past_capacity(node: NodeProcess, calls: Sequence[NDArray[np.int16]], report:
         async with AsyncClient(node.address, retry=NEVER) as client:
             while not over.is_set():
                 await asyncio.sleep(1 / TOO_MANY_A_S)
-                if not answers and busy(node) < decoders:
+                if not answers and scrape(f"http://{node.metrics_address}/metrics")[BUSY] < decoders:
                     continue  # or we would take what those calls are to have
                 begun = time.perf_counter()
                 try:
@@ -276,13 +276,6 @@ def past_capacity(node: NodeProcess, calls: Sequence[NDArray[np.int16]], report:
     with _beside(run):
         report.past_capacity = _play(node, _sources(calls), decoders, report.live_floor, p99_final_s)
     report.refused = Spread.of(answers)
-
-
-def busy(node: NodeProcess) -> int:
-    """Decoders that are lent."""
-    with urllib.request.urlopen(f"http://{node.metrics_address}/metrics") as metrics:
-        lines = metrics.read().decode().splitlines()
-    return sum(int(float(line.rpartition(" ")[2])) for line in lines if line.startswith("parley_pool_busy"))
 
 
 @contextmanager

@@ -115,5 +115,10 @@ class NodeProcess:
 
 def node_cpu_s(node: NodeProcess) -> float:
     """Processor time that the node has used, all its threads."""
-    fields = Path(f"/proc/{node.process.pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return process_cpu_s(node.process.pid)
+
+
+def process_cpu_s(pid: int) -> float:
+    """Processor time that a process has used, all its threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

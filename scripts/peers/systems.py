@@ -22,7 +22,7 @@ from clients.aio import AsyncClient
 from clients.config import Encoding, RecognitionConfig, StreamConfig
 from clients.simulated_call import Pace
 from clients.simulator import simulate_in_processes
-from scripts.node_process import NodeProcess
+from scripts.node_process import NodeProcess, process_cpu_s
 from scripts.peers.callers import Played, play_in_process, recognize_file, recognize_stream
 from scripts.peers.wire import CHANNEL_OPTIONS, RATE
 from scripts.speech import ROOT
@@ -213,11 +213,7 @@ class Meter:
 
     def cpu_s(self) -> float:
         """Used so far, by all their threads."""
-        ticks = 0
-        for pid in self._pids:
-            fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+        return sum(map(process_cpu_s, self._pids))
 
     def forget_peak(self) -> None:
         for pid in self._pids:
