@@ -78,12 +78,12 @@ class RecognizerConfig:
 
     passes: what decodes; each pass named needs its model's folder. devices: "cpu", "cuda:N", or "auto" alone: every
     CUDA card, else the CPU. decoders: preallocated, a device. threads: cores a device's models may use, 0 for all.
-    chunk_ms: audio in a step of the first pass. max_chunk_batch: calls in such a step, at most.
-    precision: of our own network in it, on a CPU. final_budget_ms: with
-    both passes, how long a live final may wait for the second; 0: as long as it takes. partial_interval_ms: the least
-    time between a stream's partials by the second pass, 0 for no partials at all. vad_aggressiveness: 0 to 3, how
-    readily sound is called noise. max_batch: utterances decoded together. max_batch_s, max_live_batch_s: seconds of
-    audio in them, padding counted, of files and of live calls; a live final may have to wait for another live batch.
+    chunk_ms: audio in a step of the first pass. max_chunk_batch: calls in such a step, at most. precision: of our own
+    network in it, on a CPU. final_budget_ms: with both passes, how long a live final may wait for the second; 0: as
+    long as it takes. partial_interval_ms: the least time between a stream's partials by the second pass, 0 for no
+    partials at all. vad_aggressiveness: 0 to 3, how readily sound is called noise. max_batch: utterances decoded
+    together. max_batch_s, max_live_batch_s: seconds of audio in them, padding counted, of files and of live calls; a
+    live final may have to wait for another live batch.
 
     search: how the first pass's words are found. beam: hypotheses that an utterance has. language_model: a file, None
     for none; language_weight and word_bonus: None for what its model.toml says. hotwords: a file of them.
@@ -513,7 +513,7 @@ class Stream:
     @property
     def has_room(self) -> bool:
         """False while enough utterances wait for the device; an Advanced event says when to look again."""
-        return self._decoders[0].has_room if len(self._decoders) == 1 else all(d.has_room for d in self._decoders)
+        return all(decoder.has_room for decoder in self._decoders)
 
     @property
     def encoding(self) -> Encoding:

@@ -18,6 +18,7 @@ from decoder.language_model import no_language_model
 from decoder.search import beam_kernel as kernel
 from decoder.search.ctc import MOST_CONTEXT, Path, Wishes
 from decoder.search.hotwords import automaton
+from decoder.side_by_side import SideBySide
 from decoder.text import SPACE
 from decoder.types import MOST_BEAM, Scores
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
     from decoder.language_model import LanguageModel
     from decoder.search.settings import BeamSettings
-    from decoder.side_by_side import SideBySide
     from decoder.text import Vocabulary
 
 LINKS_A_SLOT = 4_096  # of 24 bytes; an utterance of 30 s has at most 750 tokens, and hypotheses share most of theirs
@@ -47,7 +47,7 @@ class Beam:
         side_by_side: SideBySide | None = None,
     ) -> None:
         """side_by_side: what utterances are advanced by; one after the other without it."""
-        self._side_by_side = side_by_side
+        self._side_by_side = side_by_side or SideBySide(1, "search")
         self._vocabulary, self._blank, self._settings = vocabulary, blank, settings
         self._calibration = calibration or Calibration()
         self._pieces = {lower: _pieces(vocabulary, lower) for lower in (False, True)}
@@ -97,10 +97,7 @@ class Beam:
     def advance(self, slots: Sequence[int], log_probs: torch.Tensor, frames: Sequence[int]) -> None:
         rows: NDArray[np.float32] = log_probs.float().contiguous().cpu().numpy()
         each = [(slot, row[:count]) for slot, row, count in zip(slots, rows, frames, strict=True)]
-        if self._side_by_side is None:
-            self._advance(each)
-        else:
-            self._side_by_side.run(self._advance, self._side_by_side.shares(each))
+        self._side_by_side.run(self._advance, self._side_by_side.shares(each))
 
     def _advance(self, each: Sequence[tuple[int, NDArray[np.float32]]]) -> None:
         for slot, row in each:
