@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 from rich.progress import track
 
-from decoder.acoustic import Chunk, load_acoustic_model
+from decoder.acoustic import load_acoustic_model
 from decoder.calibration import Calibration, confidence_figures, stability_figures
 from decoder.language_model import LanguageModel
 from decoder.model_folder import ModelFolder
@@ -26,6 +26,7 @@ from decoder.search.beam import Beam
 from decoder.search.ctc import Wishes
 from decoder.search.hotwords import automaton
 from decoder.search.settings import beam_settings
+from scripts.chunks import chunk_of
 from scripts.reliability import kept, reliability, survival
 from scripts.scoring import normalize
 
@@ -106,13 +107,8 @@ class Listener:
         return [text for text, _ in self._model.vocabulary.words(tokens)]
 
     def chunks(self, samples: NDArray[np.int16]) -> Iterator[tuple[torch.Tensor, list[int]]]:
-        shape = self._model.shape
         for index in range(self._model.chunks(len(samples))):
-            start, end = shape.start(index), shape.end(index)
-            window = np.zeros(shape.window, np.int16)
-            inside = samples[max(start, 0) : end]
-            window[max(start, 0) - start :][: len(inside)] = inside
-            yield self._model.forward([Chunk(0, index, window, len(samples) if end > len(samples) else None)])
+            yield self._model.forward([chunk_of(self._model, 0, samples, index)])
 
     def whole(self, samples: NDArray[np.int16]) -> Iterator[tuple[torch.Tensor, list[int]]]:
         yield self._model.whole([samples])

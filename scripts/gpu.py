@@ -31,7 +31,7 @@ from rich.table import Table
 from clients.simulated_call import Pace
 from clients.simulator import simulate_in_processes
 from clients.simulator_figures import Figures
-from decoder.acoustic import Chunk, load_acoustic_model
+from decoder.acoustic import load_acoustic_model
 from decoder.errors import DeviceError, OutOfMemory
 from decoder.first_pass import FirstPass
 from decoder.model_folder import ModelFolder
@@ -53,6 +53,7 @@ from decoder.types import (
     StreamOptions,
 )
 from decoder.vad import SAMPLE_RATE
+from scripts.chunks import chunk_of
 from scripts.node_process import NodeProcess, node_cpu_s
 from scripts.speech import ROOT, recordings
 from scripts.telephone import TELEPHONE_RATE, call_source, make_calls
@@ -62,7 +63,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from decoder.acoustic import AcousticModel
+    from decoder.acoustic import AcousticModel, Chunk
     from decoder.types import Event
 
 FIRST, SECOND = ROOT / "models" / "en-streaming", ROOT / "models" / "moonshine-tiny-en"
@@ -249,14 +250,6 @@ def speech(count: int, shortest_s: float = 2.0) -> list[NDArray[np.int16]]:
         start = int(turn * 0.41 * SAMPLE_RATE) % max(1, len(source) - int(shortest_s * SAMPLE_RATE))
         pieces.append(source[start : start + int((shortest_s + number % 5) * SAMPLE_RATE)])
     return pieces
-
-
-def chunk_of(model: AcousticModel, slot: int, samples: NDArray[np.int16], index: int) -> Chunk:
-    start, end = model.shape.start(index), model.shape.end(index)
-    inside = samples[max(start, 0) : end]
-    window = np.zeros(model.shape.window, np.int16)
-    window[max(start, 0) - start :][: len(inside)] = inside
-    return Chunk(slot, index, window, len(samples) if end > len(samples) else None)
 
 
 def chunked(model: AcousticModel, utterances: Sequence[NDArray[np.int16]], slots: int) -> list[torch.Tensor]:

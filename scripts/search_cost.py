@@ -28,7 +28,7 @@ from rich.progress import track
 from rich.table import Table
 from torch.nn.utils.rnn import pad_sequence
 
-from decoder.acoustic import CHUNKS_MS, Chunk, load_acoustic_model
+from decoder.acoustic import CHUNKS_MS, load_acoustic_model
 from decoder.language_model import LanguageModel, no_language_model
 from decoder.model_folder import ModelFolder
 from decoder.search.beam import Beam
@@ -38,13 +38,14 @@ from decoder.search.hotwords import automaton
 from decoder.search.settings import beam_settings
 from decoder.types import MOST_PHRASES, Phrase
 from decoder.vad import SAMPLE_RATE
+from scripts.chunks import chunk_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from numpy.typing import NDArray
 
-    from decoder.acoustic import AcousticModel
+    from decoder.acoustic import AcousticModel, Chunk
     from decoder.search.ctc import Search
     from decoder.search.settings import BeamSettings
 
@@ -144,14 +145,7 @@ def contenders(
 def chunks_of(model: AcousticModel, rows: Sequence[NDArray[np.int16]]) -> Iterator[list[Chunk]]:
     """Batches: the next chunk of every row, all of one length."""
     for index in range(model.chunks(len(rows[0]))):
-        start, end = model.shape.start(index), model.shape.end(index)
-        batch = []
-        for slot, samples in enumerate(rows):
-            window = np.zeros(model.shape.window, np.int16)
-            inside = samples[max(start, 0) : end]
-            window[max(start, 0) - start :][: len(inside)] = inside
-            batch.append(Chunk(slot, index, window, len(samples) if end > len(samples) else None))
-        yield batch
+        yield [chunk_of(model, slot, samples, index) for slot, samples in enumerate(rows)]
 
 
 def measure(
