@@ -13,8 +13,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from scripts import gpu
-from scripts.gpu import REHEARSAL, Row, Setup, essence, measure
+from scripts.gpu import __main__ as gpu
+from scripts.gpu import card, node, right, speed
+from scripts.gpu.__main__ import measure
+from scripts.gpu.setup import REHEARSAL, Row, Setup, essence, speech
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -79,27 +81,29 @@ def test_an_error_s_essence() -> None:
 
 
 def test_speech_has_no_two_utterances_alike() -> None:
-    pieces = gpu.speech(64)
+    pieces = speech(64)
     assert len({piece.tobytes() for piece in pieces}) == 64
     assert min(map(len, pieces)) >= 16_000
 
 
 def test_a_rehearsal() -> None:
     """All but the node."""
-    assert [row.ok for row in found(gpu.equality).values()] == [True] * 4
-    words = found(gpu.words)
+    assert [row.ok for row in found(right.equality).values()] == [True] * 4
+    words = found(right.words)
     assert [(row.figures["different"], row.ok) for row in words.values()] == [(0, True)] * 2
-    (short,) = found(gpu.out_of_memory, setup(utterances=3)).values()
+    (short,) = found(right.out_of_memory, setup(utterances=3)).values()
     assert (short.figures["different"], short.ok) == (0, True)
-    assert [row.figures for part in (gpu.graphs, gpu.compiled) for row in part(setup())] == [{"": "only on a card"}] * 2
-    assert found(gpu.second_pass)["a batch of 2"].ok
+    assert [row.figures for part in (speed.graphs, speed.compiled) for row in part(setup())] == [
+        {"": "only on a card"}
+    ] * 2
+    assert found(speed.second_pass)["a batch of 2"].ok
 
 
 def test_a_rehearsal_with_a_node() -> None:
-    (calls,) = found(gpu.streams, setup(call_s=0.2)).values()
+    (calls,) = found(node.streams, setup(call_s=0.2)).values()
     assert calls.ok
     assert {"failed", "callers_late_ms", "node_cores"} <= calls.figures.keys()
-    assert found(gpu.streams, setup(0.0))["best_path"].figures == {"": "left out: no time was left"}
+    assert found(node.streams, setup(0.0))["best_path"].figures == {"": "left out: no time was left"}
 
 
 class OnCard(Setup):
@@ -135,30 +139,30 @@ def played(monkeypatch: pytest.MonkeyPatch) -> OnCard:
         monkeypatch.setattr(torch.cuda, name, value)
     monkeypatch.setattr(torch, "compile", lambda network: network, raising=False)
     shares: list[float] = []
-    card = OnCard("cpu", replace(TINY, utterances=2), time.monotonic() + 1_000)
-    monkeypatch.setattr(card, "shares", shares, raising=False)
-    return card
+    played = OnCard("cpu", replace(TINY, utterances=2), time.monotonic() + 1_000)
+    monkeypatch.setattr(played, "shares", shares, raising=False)
+    return played
 
 
 def test_its_way_on_a_card(played: OnCard) -> None:
-    here = found(gpu.versions, played)
+    here = found(card.versions, played)
     assert here["card"].figures["total_MB"] == 80 * 1024
     assert str(here["card"].figures["driver"]).startswith(("unknown", "5", "4", "6"))
-    memory = found(gpu.out_of_memory, played)
+    memory = found(right.out_of_memory, played)
     assert [row.what for row in memory.values()] == [f"{mb} MB more allowed" for mb in (256, 64, 32)]
     shares: list[float] = played.shares  # type: ignore[attr-defined]
     assert shares[1::2] == [1.0] * 3
     assert shares[0] == pytest.approx((1024 + 256) / (80 * 1024))
-    forward = found(gpu.forward, played)
+    forward = found(speed.forward, played)
     assert forward["a decoder, on the device"].figures["measured"] == 0
     assert all(float(row.figures["ms"]) > 0 for row in forward.values() if "ms" in row.figures)
-    assert "left out" in found(gpu.second_pass, played)
-    (graph,) = found(gpu.graphs, played).values()
+    assert "left out" in found(speed.second_pass, played)
+    (graph,) = found(speed.graphs, played).values()
     assert graph.figures["largest_difference"] == "0.0e+00"
-    (compiled,) = found(gpu.compiled, played).values()
+    (compiled,) = found(speed.compiled, played).values()
     assert compiled.figures["largest_difference"] == "0.0e+00"
     played.until = -math.inf
-    assert found(gpu.compiled, played)["left out"].figures == {"": "no time was left"}
+    assert found(speed.compiled, played)["left out"].figures == {"": "no time was left"}
 
 
 def test_a_second_node_without_room(played: OnCard, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,25 +179,25 @@ def test_a_second_node_without_room(played: OnCard, monkeypatch: pytest.MonkeyPa
         def __exit__(self, *_: object) -> None: ...
 
     empty = torch.empty
-    monkeypatch.setattr(gpu, "NodeProcess", Node)
+    monkeypatch.setattr(node, "NodeProcess", Node)
     monkeypatch.setattr(torch, "empty", lambda size, **_: empty(1))
-    rows = found(gpu.second_tenant, played)
+    rows = found(node.second_tenant, played)
     assert [row.ok for row in rows.values()] == [True] * 3
     assert rows["a second node, without room"].figures == {"": "refused: parley serve: no memory for 2 decoders"}
     assert rows["a second node, without room"].ok
     Node.started = 3
-    assert found(gpu.second_tenant, played)["a second node, without room"].ok is False
+    assert found(node.second_tenant, played)["a second node, without room"].ok is False
 
 
 def test_utilisation_is_sampled_while_the_block_runs(played: OnCard, monkeypatch: pytest.MonkeyPatch) -> None:
     values = iter(["40", "unknown (FileNotFoundError)", "60"])
     over = iter([False, False, False, True])
-    monkeypatch.setattr(gpu, "smi", lambda what: next(values))
-    watch = gpu.Utilisation(played)
+    monkeypatch.setattr(card, "smi", lambda what: next(values))
+    watch = card.Utilisation(played)
     monkeypatch.setattr(watch._over, "wait", lambda seconds: next(over))
     with watch:
         watch._thread.join()
     assert watch.figures == {"card_busy_%": 50, "at_most_%": 60}
-    with gpu.Utilisation(setup()) as none:
+    with card.Utilisation(setup()) as none:
         pass
     assert none.figures == {}
