@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import torch
@@ -21,8 +23,9 @@ from scripts.node_process import NodeProcess, node_cpu_s
 from scripts.telephone import TELEPHONE_RATE, call_source, make_calls
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
+    from clients.simulated_call import CallReport, CallSource
 
 LATE_S = 2.0  # at p99 of finals: with more calls it only gets worse
 LEVEL_S = 20.0  # that a number of calls takes beside the calls themselves
@@ -34,41 +37,52 @@ def node_flags(setup: Setup, decoders: int, search: str) -> tuple[str, ...]:
 
 
 def streams(setup: Setup) -> Iterator[Row]:
-    """Calls at the pace of speech, through a real node; the callers share the machine's cores with it."""
+    """Calls at the pace of speech, through real nodes; the callers share the machine's cores with them."""
     call_bytes = int(setup.size.call_s * TELEPHONE_RATE)
     sources = [call_source(number, call[:call_bytes]) for number, call in enumerate(make_calls(8))]
-    processes = max(1, min(12, (os.cpu_count() or 1) - 3))
-    for search in setup.size.searches:
+    for load in setup.size.streams:
+        on = f"{load.search}, {load.nodes} node{'s' if load.nodes > 1 else ''}"
         if setup.left_s < setup.size.call_s + LEVEL_S:
-            yield Row("paced streams", search, {"": "left out: no time was left"})
+            yield Row("paced streams", on, {"": "left out: no time was left"})
             continue
-        with NodeProcess(*node_flags(setup, max(setup.size.calls), search)) as node:
-            for calls in setup.size.calls:
-                what = f"{calls} calls, {search}"
+        flags = node_flags(setup, -(-max(load.calls) // load.nodes), load.search)
+        with contextlib.ExitStack() as serving:
+            nodes = [serving.enter_context(NodeProcess(*flags)) for _ in range(load.nodes)]
+            for calls in load.calls:
                 if setup.left_s < setup.size.call_s + LEVEL_S:
-                    yield Row("paced streams", what, {"": "left out, with all behind it: no time was left"})
+                    yield Row("paced streams", on, {"": f"{calls} calls and more left out: no time was left"})
                     break
                 chosen = [sources[number % len(sources)] for number in range(calls)]
-                pace = Pace(message_ms=100, spread_s=setup.size.call_s / 3)
-                begun, cpu_s = time.monotonic(), node_cpu_s(node)
-                with Utilisation(setup) as utilisation:
-                    reports = simulate_in_processes(node.address, chosen, processes=processes, pace=pace)
-                cores = (node_cpu_s(node) - cpu_s) / (time.monotonic() - begun)
-                heard = Figures.of(reports)
-                figures: dict[str, Figure] = {"failed": heard.failed, "finals": heard.finals}
-                for name, spread in (
-                    ("partial_lag_ms", heard.partial_lag),
-                    ("final_after_half_close_ms", heard.half_close_to_last_final),
-                    ("callers_late_ms", heard.simulator_late),
-                ):
-                    if spread is not None:
-                        p50, p95, p99 = (round(1000 * value) for value in (spread.p50, spread.p95, spread.p99))
-                        figures[name] = f"{p50}/{p95}/{p99}"
-                figures |= {"node_cores": round(cores, 2), **utilisation.figures}
-                yield Row("paced streams", what, figures, ok=heard.failed == 0)
-                final = heard.half_close_to_last_final
-                if heard.failed or (final is not None and final.p99 > LATE_S):
+                row, worst_s = _level(setup, nodes, chosen, f"{calls} calls, {on}")
+                yield row
+                if not row.ok or worst_s > LATE_S:
                     break  # more calls would be worse
+
+
+def _level(setup: Setup, nodes: Sequence[NodeProcess], calls: Sequence[CallSource], what: str) -> tuple[Row, float]:
+    """What so many calls at once find, and the final's p99 in seconds."""
+    processes = max(1, min(12, (os.cpu_count() or 1) - 3) // len(nodes))
+    pace = Pace(message_ms=100, spread_s=setup.size.call_s / 3)
+
+    def play(number: int) -> list[CallReport]:
+        return simulate_in_processes(nodes[number].address, calls[number :: len(nodes)], processes=processes, pace=pace)
+
+    begun, cpu_s = time.monotonic(), sum(map(node_cpu_s, nodes))
+    with Utilisation(setup) as utilisation, ThreadPoolExecutor(len(nodes)) as players:
+        heard = Figures.of([report for reports in players.map(play, range(len(nodes))) for report in reports])
+    cores = (sum(map(node_cpu_s, nodes)) - cpu_s) / (time.monotonic() - begun)
+    figures: dict[str, Figure] = {"failed": heard.failed, "finals": heard.finals}
+    for name, spread in (
+        ("partial_lag_ms", heard.partial_lag),
+        ("final_after_half_close_ms", heard.half_close_to_last_final),
+        ("callers_late_ms", heard.simulator_late),
+    ):
+        if spread is not None:
+            p50, p95, p99 = (round(1000 * value) for value in (spread.p50, spread.p95, spread.p99))
+            figures[name] = f"{p50}/{p95}/{p99}"
+    figures |= {"nodes_cores": round(cores, 2), **utilisation.figures}
+    final = heard.half_close_to_last_final
+    return Row("paced streams", what, figures, ok=heard.failed == 0), 0.0 if final is None else final.p99
 
 
 def second_tenant(setup: Setup) -> Iterator[Row]:

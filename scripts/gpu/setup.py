@@ -36,6 +36,15 @@ Figure = str | float | int
 
 
 @dataclass(frozen=True)
+class Load:
+    """Calls at once, more and more of them, shared out over so many nodes on the one device."""
+
+    nodes: int
+    search: str
+    calls: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Size:
     """How much of everything."""
 
@@ -43,12 +52,15 @@ class Size:
     rows: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1_024)
     rounds: int = 30
     graph_rows: tuple[int, ...] = (1, 32, 256)
-    calls: tuple[int, ...] = (64, 128, 256, 512, 1_024)
+    streams: tuple[Load, ...] = (
+        Load(1, "best_path", (64, 128, 256, 512)),
+        Load(1, "beam", (64, 128, 256, 512)),
+        Load(4, "beam", (256, 512, 1_024, 1_536)),
+    )
     call_s: float = 12.0
-    searches: tuple[str, ...] = ("best_path", "beam")
 
 
-REHEARSAL = Size(3, (1, 2), 2, (1,), (2,), 3.0, ("best_path",))
+REHEARSAL = Size(3, (1, 2), 2, (1,), (Load(1, "best_path", (2,)), Load(2, "beam", (4,))), 3.0)
 
 
 @dataclass(frozen=True)
