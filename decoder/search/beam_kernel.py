@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 NEVER = -1e30  # the logarithm of nothing, with room to subtract from
 LISTED = -12.0  # log-probability of an unknown word that is a hotword: about a rare word's
 START = 0  # of the words' tree: between words
+SLACK = 1e-6  # for rounding, where a score is compared with what it may be at most
 NO_WORD = -1  # in the words' tree: nothing that the language model knows begins so
 
 HYPOTHESIS = np.dtype(
@@ -178,34 +179,52 @@ def _close(beams: Beams, at: int) -> int:
 
 
 @compiled
-def _likely(row: NDArray[np.float32], weights: Weights, chosen: NDArray[np.int32]) -> int:
-    """The tokens to be tried, in order of their ids; how many they are."""
+def _enter(leading: NDArray[np.float64], score: float) -> None:
+    """Puts a score into its place among the best, which are sorted; the last goes."""
+    place = len(leading) - 1
+    if score <= leading[place]:
+        return
+    while place > 0 and leading[place - 1] < score:
+        leading[place] = leading[place - 1]
+        place -= 1
+    leading[place] = score
+
+
+@compiled
+def _likely(row: NDArray[np.float32], weights: Weights, near: NDArray[np.int32], values: NDArray[np.float32]) -> int:
+    """Writes the tokens to be tried into `near`, in order of their ids; how many they are. near, values: room for all
+    tokens."""
     best = row[weights.blank] - weights.blank_penalty
     for token in range(len(row)):
-        if token != weights.blank:
-            best = max(best, row[token])
+        if row[token] > best and token != weights.blank:
+            best = row[token]
     least = best - weights.token_beam
     found = 0
     for token in range(len(row)):
         if row[token] >= least and token != weights.blank:
+            near[found], values[found] = token, row[token]
             found += 1
     room = weights.tokens + 1  # the likeliest, of which blank may be one
-    if found > room:
-        least = max(least, np.sort(row)[-room])
-    for token in range(len(row)):
-        if row[token] > least and token != weights.blank:
+    if found <= room:
+        return found
+    ranked = np.sort(values[:found])
+    least = ranked[-room]
+    if row[weights.blank] > least:
+        least = min(row[weights.blank], ranked[1 - room])
+    for at in range(found):
+        if values[at] > least:
             room -= 1
-    found = 0
-    for token in range(len(row)):
-        if row[token] < least or token == weights.blank:
+    kept = 0
+    for at in range(found):
+        if values[at] < least:
             continue
-        if row[token] == least:
+        if values[at] == least:
             if room == 0:  # many may be as likely as the last
                 continue
             room -= 1
-        chosen[found] = token
-        found += 1
-    return found
+        near[kept] = near[at]
+        kept += 1
+    return kept
 
 
 @compiled
@@ -217,16 +236,21 @@ def advance(
     beam = weights.beam
     new, new_contexts = np.empty_like(hypotheses), np.empty_like(contexts)
     marks = np.empty(len(beams.links), np.int32)
-    chosen = np.empty(weights.tokens + 1, np.int32)
-    most = beam * (1 + len(chosen))
-    tried = np.empty(most, hypotheses.dtype)
-    source = np.empty(most, np.int32)  # hypothesis that it comes from
-    via = np.empty(most, np.int8)  # what its best alignment ended in before: 0 unchanged, 1 a blank, 2 the token
-    closing = np.empty(most, np.int8)  # whether the alignment that ends in a blank closes the last token now
+    near, values = np.empty(log_probs.shape[1], np.int32), np.empty(log_probs.shape[1], np.float32)
+    room = beam * (2 + weights.tokens)
+    tried = np.empty(room, hypotheses.dtype)
+    source = np.empty(room, np.int32)  # hypothesis that it comes from
+    via = np.empty(room, np.int8)  # what its best alignment ended in before: 0 unchanged, 1 a blank, 2 the token
+    closing = np.empty(room, np.int8)  # whether the alignment that ends in a blank closes the last token now
     order = np.empty(beam, np.int32)
     scored = np.empty(beam, np.bool_)
     word_scores, word_ids = np.empty(beam), np.empty(beam, np.int32)
     links_of = np.empty(beam, np.int32)
+    sums = np.empty(beam)  # of each hypothesis's two probabilities
+    mosts = np.empty((beam, 2))  # what a longer one has beside its probability, at most: in its word, before a new one
+    is_last = np.zeros(log_probs.shape[1], np.bool_)  # of some hypothesis
+    leading = np.empty(beam)  # the best scores yet: below the last of them nothing is kept
+    plain = len(hotwords.held) == 1  # no hotwords, so nothing to be earned
 
     for frame in range(len(log_probs)):
         row = log_probs[frame]
@@ -240,45 +264,56 @@ def advance(
         count = counts[0]
         # First every prefix as it is, by a blank or by its last token again.
         best = NEVER
+        leading[:] = NEVER
         for h in range(count):
             one = hypotheses[h]
             tried[h] = one
             stay = tried[h]
             source[h], via[h], closing[h], scored[h] = h, 0, 0, False
-            stay.blank = _add(one.blank, one.token) + blank
+            sums[h] = _add(one.blank, one.token)
+            stay.blank = sums[h] + blank
             if one.best_token > one.best_blank:
                 stay.best_blank, closing[h] = one.best_token + blank, 1
             else:
                 stay.best_blank = one.best_blank + blank
             if one.last >= 0:
+                is_last[one.last] = True
                 stay.token = one.token + row[one.last]
                 stay.best_token = one.best_token + row[one.last]
                 stay.end = at + 1
                 stay.peak = max(one.peak, float(row[one.last]))
-            extra = one.total - _add(one.blank, one.token)
-            stay.total = extra + _add(stay.blank, stay.token)
+            stay.total = one.total - sums[h] + _add(stay.blank, stay.token)
             best = max(best, stay.total)
-        found = _likely(row, weights, chosen)
+            _enter(leading, stay.total)
+            words = weights.word * one.words + max(0.0, weights.word)
+            mosts[h, 0] = words + weights.language * (one.language + max(one.ahead, weights.unknown))
+            mosts[h, 1] = words + weights.language * one.language
+        found = _likely(row, weights, near, values)
         total = count
         for c in range(found):
-            token = chosen[c]
+            token = near[c]
             log_prob = float(row[token])
             begins = pieces.begins[token]
+            fresh = START  # where a word is that begins with it
+            for position in range(pieces.starts[token], pieces.starts[token + 1]):
+                fresh = follow(tables, fresh, pieces.text[position])
+            fresh_ahead = weights.language * (tables.ahead[fresh] if fresh != NO_WORD else weights.unknown)
             for h in range(count):
                 one = hypotheses[h]
                 if token == one.last:
                     mass, path, from_token = one.blank + log_prob, one.best_blank + log_prob, False
                 else:
-                    mass = _add(one.blank, one.token) + log_prob
+                    mass = sums[h] + log_prob
                     from_token = one.best_token > one.best_blank
                     path = max(one.best_blank, one.best_token) + log_prob
                 if mass < NEVER / 2:
                     continue
                 prefix = _hash(one.prefix, token)
                 same = -1
-                for other in range(count):
-                    if hypotheses[other].prefix == prefix:
-                        same = other
+                if is_last[token]:
+                    for other in range(count):
+                        if hypotheses[other].prefix == prefix:
+                            same = other
                 if same >= 0:
                     stay = tried[same]
                     extra = stay.total - _add(stay.blank, stay.token)
@@ -288,6 +323,9 @@ def advance(
                         stay.best_token, stay.start, stay.end, stay.peak = path, at, at + 1, log_prob
                         source[same], via[same] = h, 2 if from_token else 1
                     best = max(best, stay.total)
+                    continue
+                most = mosts[h, 0] if one.node != START and not begins else mosts[h, 1] + fresh_ahead
+                if plain and mass + most < max(leading[beam - 1], best - weights.score_beam) - SLACK:
                     continue
                 language, ahead, node, words = one.language, one.ahead, one.node, one.words
                 state, earned = one.state, one.earned
@@ -302,20 +340,25 @@ def advance(
                     node = START
                 if node == START and pieces.starts[token] < pieces.starts[token + 1]:
                     words += 1  # and not with the mark that begins it, which may be a token of its own
-                for position in range(pieces.starts[token], pieces.starts[token + 1]):
-                    byte = pieces.text[position]
-                    node = follow(tables, node, byte)
-                    state, gained = step(hotwords, state, byte)
-                    earned += gained
+                if node == START:
+                    node = fresh
+                else:
+                    for position in range(pieces.starts[token], pieces.starts[token + 1]):
+                        node = follow(tables, node, pieces.text[position])
+                if not plain:
+                    for position in range(pieces.starts[token], pieces.starts[token + 1]):
+                        state, gained = step(hotwords, state, pieces.text[position])
+                        earned += gained
                 if node != NO_WORD:
                     ahead = tables.ahead[node]
                 else:
                     ahead = max(LISTED, weights.unknown) if hotwords.held[state] > 0 else weights.unknown
                 score = mass + weights.language * (language + ahead) + weights.word * words
                 score += earned + hotwords.held[state]
-                if score < best - weights.score_beam:
+                if score < max(leading[beam - 1], best - weights.score_beam):
                     continue
                 best = max(best, score)
+                _enter(leading, score)
                 tried[total] = one
                 ext = tried[total]
                 ext.prefix, ext.last, ext.words = prefix, token, words
