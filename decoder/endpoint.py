@@ -1,4 +1,4 @@
-"""Frames of speech and silence to utterances: Kaldi's endpoint rules. Knows frames and energies, not audio or words.
+"""Frames of speech and silence to utterances: Kaldi's endpoint rules. Knows frames, not audio or words.
 
 Rules: so much silence before any speech; so much silence after speech; an utterance too long, which is cut at its best
 pause. Frames are the VAD's, counted from the stream's start.
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from decoder.vad import FRAME_MS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from decoder.types import EndpointRules
 
@@ -53,7 +53,8 @@ class Utterance:
 class Endpointer:
     """The open utterance of one stream, or the silence since the last one."""
 
-    def __init__(self, rules: EndpointRules) -> None:
+    def __init__(self, rules: EndpointRules, energies: Callable[[int, int], Sequence[float]]) -> None:
+        """energies: of the stream's frames [from, to), of any unit; asked for those of the open utterance only."""
         self._silence_before = -(-rules.silence_before_speech_ms // FRAME_MS)
         self._silence_after = -(-rules.silence_after_speech_ms // FRAME_MS)
         self._longest = rules.longest_utterance_ms // FRAME_MS
@@ -64,16 +65,15 @@ class Endpointer:
         self._speech_end = 0
         self._quiet_since = 0
         self._speech: list[bool] = []  # of the open utterance, from self.start
-        self._energy: list[float] = []
+        self._energies = energies
 
-    def accept(self, speech: bool, energy: float, onset: int) -> tuple[Step, Utterance | None]:
+    def accept(self, speech: bool, onset: int) -> tuple[Step, Utterance | None]:
         """Takes the next frame; an END or CUT brings what it closed. onset: frames since speech may have begun
-        (Vad.accept), 1 or more for speech. energy: of any unit, used to compare frames."""
+        (Vad.accept), 1 or more for speech."""
         self.frames += 1
         if not self.open:
-            return self._in_silence(speech, energy, onset), None
+            return self._in_silence(speech, onset), None
         self._speech.append(speech)
-        self._energy.append(energy)
         if speech:
             self._speech_end = self.frames
         if self.frames - self._speech_end >= self._silence_after:
@@ -95,10 +95,10 @@ class Endpointer:
         self.open = False
         self.start = end
         self._quiet_since = self.frames
-        self._speech, self._energy = [], []
+        self._speech = []
         return closed
 
-    def _in_silence(self, speech: bool, energy: float, onset: int) -> Step:
+    def _in_silence(self, speech: bool, onset: int) -> Step:
         self.start = max(self.start, self.frames - onset - BEFORE_SPEECH)
         if speech:
             self.open = True
@@ -106,7 +106,6 @@ class Endpointer:
             self._speech_end = self.frames
             before = self.speech_start - self.start
             self._speech = [False] * before + [True] * (self.frames - self.speech_start)
-            self._energy = [energy] * (self.frames - self.start)  # not kept before speech: a cut never falls there
             return Step.BEGIN
         if self._silence_before and self.frames - self._quiet_since >= self._silence_before:
             self._quiet_since = self.frames
@@ -114,17 +113,17 @@ class Endpointer:
         return Step.NOTHING
 
     def _cut(self) -> Utterance:
-        at = self.start + best_pause(self._speech, self._energy)
+        at = self.start + best_pause(self._speech, lambda: self._energies(self.start, self.frames))
         kept = at - self.start
         closed = Utterance(self.start, at, min(at, self._speech_end), tuple(self._speech[:kept]), cut=True)
         self.start = at
-        self._speech, self._energy = self._speech[kept:], self._energy[kept:]
+        self._speech = self._speech[kept:]
         return closed
 
 
-def best_pause(speech: Sequence[bool], energy: Sequence[float]) -> int:
+def best_pause(speech: Sequence[bool], energies: Callable[[], Sequence[float]]) -> int:
     """Where to cut a long utterance, a frame in its last 60 %: the middle of the longest silence there, or of the
-    quietest stretch when nobody pauses."""
+    quietest stretch when nobody pauses. energies: of its frames."""
     first = len(speech) * 2 // 5
     longest, at, run = 0, 0, 0
     for frame in range(first, len(speech)):
@@ -133,5 +132,6 @@ def best_pause(speech: Sequence[bool], energy: Sequence[float]) -> int:
             longest, at = run, frame + 1 - run // 2
     if longest:
         return at
+    energy = energies()
     stretches = range(first, len(energy) - SMOOTHING + 1)
     return min(stretches, key=lambda k: sum(energy[k : k + SMOOTHING])) + SMOOTHING // 2

@@ -124,7 +124,7 @@ class Decoder:
     def _clear(self) -> None:
         self.state = State.AWAITING_CONFIG
         self._first = self._carried = 0
-        self._endpointer = Endpointer(EndpointRules())
+        self._endpointer = Endpointer(EndpointRules(), self._energies)
         self._pending: dict[int, _Pending] = {}
         self._segment = self._next_final = 0
         self._partial_at = 0  # frames at the last partial asked for
@@ -164,7 +164,7 @@ class Decoder:
             self._first_pass = self._chunker
             by_lattice = settings.wishes is not None and settings.wishes.graph is not None
             self._twice = self._passes is Passes.BOTH or by_lattice
-        self._endpointer = Endpointer(options.rules)
+        self._endpointer = Endpointer(options.rules, self._energies)
         self._marked = time.monotonic()
         self.state = State.SILENCE
 
@@ -230,17 +230,16 @@ class Decoder:
         if self.state not in (State.SILENCE, State.UTTERANCE):
             return
         self._hold(samples)
-        energies = np.square(samples.reshape(-1, FRAME), dtype=np.float32).sum(1).tolist()
         heard = self._vad.accept(samples.tobytes())
         with self._worker.lock:  # the device's thread reads the state and the cursors: they change in one
-            for (speech, onset), energy in zip(heard, energies, strict=True):
+            for speech, onset in heard:
                 if self.state not in (State.SILENCE, State.UTTERANCE):
                     return
-                self._accept_frame(speech, onset, energy)
+                self._accept_frame(speech, onset)
 
-    def _accept_frame(self, speech: bool, onset: int, energy: float) -> None:
+    def _accept_frame(self, speech: bool, onset: int) -> None:
         endpointer = self._endpointer
-        step, closed = endpointer.accept(speech, energy, onset)
+        step, closed = endpointer.accept(speech, onset)
         if step is Step.BEGIN:
             self.state = State.UTTERANCE
             self._partial_at = endpointer.frames
@@ -405,6 +404,12 @@ class Decoder:
         """Samples [start, end) of the stream."""
         offset = self._first * FRAME
         return self._audio[start - offset : end - offset]
+
+    def _energies(self, start: int, end: int) -> list[float]:
+        """Of frames [start, end) of the stream."""
+        frames = self._read(start * FRAME, end * FRAME).reshape(-1, FRAME)
+        energies: list[float] = np.square(frames, dtype=np.float32).sum(1).tolist()
+        return energies
 
     def _offer_partial(self) -> None:
         """Asks the second pass for the words so far, now and then."""

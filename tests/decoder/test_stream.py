@@ -58,12 +58,13 @@ pytestmark = pytest.mark.usefixtures("loud_is_speech")
 def utterances(samples: NDArray[np.int16], rules: EndpointRules) -> list[tuple[int, int]]:
     """(start, end) frames of what a stream of these samples, then finished, must send to the device."""
     padded = np.concatenate([samples, np.zeros(-len(samples) % FRAME, np.int16)])
-    vad, endpointer = Vad(2), Endpointer(rules)
+    frames = padded.reshape(-1, FRAME)
+    energies = [float(np.square(frame, dtype=np.float32).sum()) for frame in frames]
+    vad, endpointer = Vad(2), Endpointer(rules, lambda start, end: energies[start:end])
     found = []
-    for frame in padded.reshape(-1, FRAME):
-        energy = float(np.square(frame, dtype=np.float32).sum())
+    for frame in frames:
         [(speech, onset)] = vad.accept(frame.tobytes())
-        _, closed = endpointer.accept(speech, energy if endpointer.open else 0.0, onset)
+        _, closed = endpointer.accept(speech, onset)
         if closed:
             found.append(closed)
     if endpointer.open:

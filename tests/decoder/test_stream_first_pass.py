@@ -76,12 +76,13 @@ WINDOW_FRAMES = -(-(SHAPE.step + SHAPE.after) // FRAME)  # of an utterance, unti
 def closed_utterances(samples: NDArray[np.int16], rules: EndpointRules) -> list[Utterance]:
     """What a stream of these samples, then finished, holds; also those with too little speech."""
     padded = np.concatenate([samples, np.zeros(-len(samples) % FRAME, np.int16)])
-    vad, endpointer = Vad(2), Endpointer(rules)
+    frames = padded.reshape(-1, FRAME)
+    energies = [float(np.square(frame, dtype=np.float32).sum()) for frame in frames]
+    vad, endpointer = Vad(2), Endpointer(rules, lambda start, end: energies[start:end])
     found = []
-    for frame in padded.reshape(-1, FRAME):
-        energy = float(np.square(frame, dtype=np.float32).sum())
+    for frame in frames:
         [(speech, onset)] = vad.accept(frame.tobytes())
-        _, closed = endpointer.accept(speech, energy if endpointer.open else 0.0, onset)
+        _, closed = endpointer.accept(speech, onset)
         found += [closed] if closed else []
     return [*found, endpointer.close()] if endpointer.open else found
 
