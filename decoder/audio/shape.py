@@ -31,31 +31,51 @@ BETWEEN = _between()
 
 
 class Resampler(Protocol):
-    """soxr.ResampleStream, or Doubler."""
-
-    def resample_chunk(self, samples: NDArray[np.float32], last: bool = ...) -> NDArray[np.float32]:
-        """(n,) or (n, channels), the same on return. last: nothing follows, give what was held back."""
+    def take(self, samples: NDArray[np.int16], last: bool) -> NDArray[np.int16]:
+        """The next samples (n, rows) to (rows, m) at the other rate. last: nothing follows, give what was held back."""
         ...
 
 
 class Doubler:
     """Twice the rate: every sample as it is, and one between it and the next."""
 
-    def __init__(self, channels: int) -> None:
-        self._held = np.zeros((REACH - 1, channels), np.float32)
+    def __init__(self, rows: int) -> None:
+        self._held = np.zeros((rows, REACH - 1), np.int16)
 
-    def resample_chunk(self, samples: NDArray[np.float32], last: bool = False) -> NDArray[np.float32]:
-        fresh = samples.reshape(-1, self._held.shape[1])
-        parts = (self._held, fresh, np.zeros((REACH, fresh.shape[1]), np.float32)) if last else (self._held, fresh)
-        heard = np.concatenate(parts)
-        count = max(0, len(heard) - len(BETWEEN) + 1)
-        self._held = heard[count:]
-        made = np.empty((count, 2, fresh.shape[1]), np.float32)
+    def take(self, samples: NDArray[np.int16], last: bool) -> NDArray[np.int16]:
+        behind = [np.zeros((len(self._held), REACH), np.int16)] if last else []
+        heard = np.concatenate((self._held, samples.T, *behind), axis=1)
+        count = max(0, heard.shape[1] - len(BETWEEN) + 1)
+        self._held = heard[:, count:]
+        made = np.empty((len(heard), 2 * count), np.int16)
         if count:
-            made[:, 0] = heard[REACH - 1 : REACH - 1 + count]
-            for channel, row in enumerate(heard.T):
-                made[:, 1, channel] = np.correlate(row, BETWEEN)
-        return made.reshape(2 * count, *samples.shape[1:])
+            made[:, ::2] = heard[:, REACH - 1 : REACH - 1 + count]
+            for row, out in zip(heard.astype(np.float32), made, strict=True):
+                out[1::2] = _whole(np.correlate(row, BETWEEN))
+        return made
+
+
+class Soxr:
+    """Any rate."""
+
+    def __init__(self, rows: int, rate: int, out_rate: int, live: bool) -> None:
+        self._rows = rows
+        self._stream = soxr.ResampleStream(
+            rate, out_rate, rows, dtype="float32", quality=QUALITY, vr=live and rate < out_rate
+        )
+
+    def take(self, samples: NDArray[np.int16], last: bool) -> NDArray[np.int16]:
+        flat = samples[:, 0] if self._rows == 1 else samples  # it takes one channel flat only
+        made = self._stream.resample_chunk(np.ascontiguousarray(flat, np.float32), last=last)
+        return np.ascontiguousarray(_whole(made).astype(np.int16).reshape(-1, self._rows).T)
+
+
+def _whole(samples: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Rounds them, in place, to numbers that an int16 holds."""
+    np.rint(samples, out=samples)
+    np.minimum(samples, 32767, out=samples)  # the two take a third of np.clip's time
+    np.maximum(samples, -32768, out=samples)
+    return samples
 
 
 class Shaper:
@@ -66,9 +86,7 @@ class Shaper:
         if live and out_rate == 2 * rate:
             self._resampler = Doubler(self.rows)
         elif rate != out_rate:
-            self._resampler = soxr.ResampleStream(
-                rate, out_rate, self.rows, dtype="float32", quality=QUALITY, vr=live and rate < out_rate
-            )
+            self._resampler = Soxr(self.rows, rate, out_rate, live)
 
     def shape(self, samples: NDArray[np.int16]) -> NDArray[np.int16]:
         """(samples, channels) -> (rows, samples)."""
@@ -77,19 +95,8 @@ class Shaper:
             samples = mixed.astype(np.int16)
         if self._resampler is None:
             return np.ascontiguousarray(samples.T)
-        return self._resample(samples.astype(np.float32), last=False)
+        return self._resampler.take(samples, last=False)
 
     def flush(self) -> NDArray[np.int16]:
-        if self._resampler is None:
-            return np.empty((self.rows, 0), np.int16)
-        return self._resample(np.empty((0, self.rows), np.float32), last=True)
-
-    def _resample(self, samples: NDArray[np.float32], last: bool) -> NDArray[np.int16]:
-        assert self._resampler is not None
-        # It takes one channel flat only.
-        flat = samples[:, 0] if self.rows == 1 else samples
-        made = self._resampler.resample_chunk(np.ascontiguousarray(flat), last=last)
-        np.rint(made, out=made)
-        np.minimum(made, 32767, out=made)  # the two take a third of np.clip's time
-        np.maximum(made, -32768, out=made)
-        return np.ascontiguousarray(made.astype(np.int16).reshape(-1, self.rows).T)
+        nothing = np.empty((0, self.rows), np.int16)
+        return nothing.T if self._resampler is None else self._resampler.take(nothing, last=True)
