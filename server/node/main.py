@@ -7,6 +7,7 @@ device, too, if it was the last), 1 for a bug. The log, on stderr, says "listeni
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import sys
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ from server.node.explain import explain
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from decoder.device import Observer
+    from decoder.recognizer import RecognizerConfig
     from server.config import Settings
 
 
@@ -42,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _serve(settings: Settings) -> int:
-    node, status = Node(settings), 0
+    node, status = Node(settings, _build), 0
     try:
         asyncio.run(run_until_shutdown(node))
     except DeviceLost as error:
@@ -51,6 +54,14 @@ def _serve(settings: Settings) -> int:
         sys.stderr.flush()
         os._exit(status)  # in the farewell of its libraries a lost card hangs the process, or aborts it
     return status
+
+
+def _build(config: RecognizerConfig, observer: Observer) -> Recognizer:
+    recognizer = Recognizer(config, observer)
+    # What is there now stays. Looking through it again for garbage stopped all calls for 0.2 s, now and then.
+    gc.collect()
+    gc.freeze()
+    return recognizer
 
 
 def _explain(loaded: config.Loaded) -> None:

@@ -166,7 +166,7 @@ class Losing:
 
     lost = ("cuda:0",)
 
-    def __init__(self, settings: object) -> None: ...
+    def __init__(self, settings: object, build: object) -> None: ...
 
 
 @pytest.mark.parametrize(("last", "status"), [(True, 2), (False, 0)], ids=["the last", "one of two"])
