@@ -23,9 +23,9 @@ class SideBySide:
         self.threads = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
-    def shares(self, rows: Sequence[T]) -> list[Sequence[T]]:
-        """Equal parts, a thread each at most."""
-        size = -(-len(rows) // self.threads) or 1
+    def shares(self, rows: Sequence[T], least: int = 1) -> list[Sequence[T]]:
+        """Equal parts, a thread each at most, and of `least` rows or more if there are so many."""
+        size = max(-(-len(rows) // self.threads), least)
         return [rows[at : at + size] for at in range(0, len(rows), size)]
 
     def run(self, work: Callable[[T], U], shares: Sequence[T]) -> list[U]:

@@ -1,13 +1,15 @@
 """Prefix beam search with a word language model and hotwords, behind Search. Knows tokens, frames and words' bytes.
 
-The searching itself is compiled (decoder.search.beam_kernel), a call an utterance and chunk, with Python's lock free:
-utterances may be searched side by side.
-What a slot may hold is allocated at start; beside it grows nothing with the utterance.
+The searching itself is compiled (decoder.search.beam_kernel), a call for all utterances that want the same, with
+Python's lock free: they may be searched side by side. What a slot may hold is allocated at start; beside it grows
+nothing with the utterance.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from decoder.search.settings import BeamSettings
     from decoder.text import Vocabulary
 
+ROWS_A_THREAD = 4  # at least: some 0.6 ms of search; waking another thread for less does not pay
 LINKS_A_SLOT = 4_096  # of 24 bytes; an utterance of 30 s has at most 750 tokens, and hypotheses share most of theirs
 
 
@@ -51,11 +54,12 @@ class Beam:
         self._vocabulary, self._blank, self._settings = vocabulary, blank, settings
         self._calibration = calibration or Calibration()
         self._pieces = {lower: _pieces(vocabulary, lower) for lower in (False, True)}
-        self._slots = [_beams() for _ in range(slots)]
+        self._beams = _beams(slots)
+        self._slots = [kernel.Beams(*(part[slot] for part in self._beams)) for slot in range(slots)]
         self._wishes: list[Wishes | None] = [None] * slots
         self._weights: list[kernel.Weights] = [self._weigh(None)] * slots
         self._best: list[tuple[int, Path]] = [(0, Path())] * slots  # by slot: the best prefix's hash, and the best path
-        self.slot_bytes = sum(part.nbytes for part in _beams())
+        self.slot_bytes = sum(part.nbytes for part in _beams(1))
         if slots:
             self._warm_up()
 
@@ -95,23 +99,43 @@ class Beam:
         )
 
     def advance(self, slots: Sequence[int], log_probs: torch.Tensor, frames: Sequence[int]) -> None:
-        rows: NDArray[np.float32] = log_probs.float().contiguous().cpu().numpy()
-        each = [(slot, row[:count]) for slot, row, count in zip(slots, rows, frames, strict=True)]
-        self._side_by_side.run(self._advance, self._side_by_side.shares(each))
+        rows = sorted(range(len(slots)), key=lambda row: self._alike(slots[row]))
+        arrays = np.array(slots, np.int64), log_probs.float().contiguous().cpu().numpy(), np.array(frames, np.int64)
+        self._side_by_side.run(partial(self._advance, *arrays), self._side_by_side.shares(rows, ROWS_A_THREAD))
 
-    def _advance(self, each: Sequence[tuple[int, NDArray[np.float32]]]) -> None:
-        for slot, row in each:
-            wishes = self._wishes[slot]
-            assert wishes is not None, "begin first"
+    def _advance(
+        self,
+        slots: NDArray[np.int64],
+        log_probs: NDArray[np.float32],
+        frames: NDArray[np.int64],
+        share: Sequence[int],
+    ) -> None:
+        for _, alike in groupby(share, key=lambda row: self._alike(int(slots[row]))):
+            rows = np.array(list(alike), np.int64)
+            slot = int(slots[rows[0]])
+            wishes = self._wishes_of(slot)
             model = wishes.language_model
-            kernel.advance(
-                self._slots[slot],
-                row,
+            kernel.advance_rows(
+                self._beams,
+                rows,
+                slots,
+                log_probs,
+                frames,
                 self._pieces[model.lower],
                 model.tables,
                 wishes.hotwords,
                 self._weights[slot],
             )
+
+    def _alike(self, slot: int) -> tuple[int, int, kernel.Weights]:
+        """The same for slots whose utterances want the same."""
+        wishes = self._wishes_of(slot)
+        return id(wishes.language_model), id(wishes.hotwords), self._weights[slot]
+
+    def _wishes_of(self, slot: int) -> Wishes:
+        wishes = self._wishes[slot]
+        assert wishes is not None, "begin first"
+        return wishes
 
     def best(self, slot: int) -> Path:
         beams, wishes, (known, path) = self._slots[slot], self._wishes[slot], self._best[slot]
@@ -172,12 +196,12 @@ def _knows(model: LanguageModel, word: str) -> bool:
     return not model.order or model.ids([word]) != [0]
 
 
-def _beams() -> kernel.Beams:
+def _beams(slots: int) -> kernel.Beams:
     return kernel.Beams(
-        np.zeros(MOST_BEAM, kernel.HYPOTHESIS),
-        np.zeros((MOST_BEAM, MOST_CONTEXT), np.int32),
-        np.zeros(LINKS_A_SLOT, kernel.LINK),
-        np.zeros(3, np.int64),
+        np.zeros((slots, MOST_BEAM), kernel.HYPOTHESIS),
+        np.zeros((slots, MOST_BEAM, MOST_CONTEXT), np.int32),
+        np.zeros((slots, LINKS_A_SLOT), kernel.LINK),
+        np.zeros((slots, 3), np.int64),
     )
 
 

@@ -72,8 +72,8 @@ class Pieces(NamedTuple):
 
 
 class Beams(NamedTuple):
-    """One utterance's state. hypotheses (beam,), contexts (beam, MOST_CONTEXT) word ids, the last word first, -1 none;
-    links; counts: hypotheses, links and frames in use."""
+    """One utterance's state, or with a dimension more in front that of every slot. hypotheses (beam,), contexts (beam,
+    MOST_CONTEXT) word ids, the last word first, -1 none; links; counts: hypotheses, links and frames in use."""
 
     hypotheses: NDArray[np.void]
     contexts: NDArray[np.int32]
@@ -231,7 +231,7 @@ def _likely(row: NDArray[np.float32], weights: Weights, near: NDArray[np.int32],
 def advance(
     beams: Beams, log_probs: NDArray[np.float32], pieces: Pieces, tables: Tables, hotwords: Automaton, weights: Weights
 ) -> None:
-    """Takes the utterance's next frames (frames, tokens)."""
+    """Takes an utterance's next frames (frames, tokens)."""
     hypotheses, contexts, counts = beams.hypotheses, beams.contexts, beams.counts
     beam = weights.beam
     new, new_contexts = np.empty_like(hypotheses), np.empty_like(contexts)
@@ -409,6 +409,26 @@ def advance(
         contexts[:kept] = new_contexts[:kept]
         counts[0] = kept
         counts[2] = at + 1
+
+
+@compiled
+def advance_rows(
+    beams: Beams,
+    rows: NDArray[np.int64],
+    slots: NDArray[np.int64],
+    log_probs: NDArray[np.float32],
+    frames: NDArray[np.int64],
+    pieces: Pieces,
+    tables: Tables,
+    hotwords: Automaton,
+    weights: Weights,
+) -> None:
+    """Takes the next frames of these rows' utterances, which want the same. slots, frames: by row; log_probs (rows,
+    frames, tokens)."""
+    for row in rows:
+        slot = slots[row]
+        one = Beams(beams.hypotheses[slot], beams.contexts[slot], beams.links[slot], beams.counts[slot])
+        advance(one, log_probs[row][: frames[row]], pieces, tables, hotwords, weights)
 
 
 @compiled

@@ -352,13 +352,16 @@ THREADS = {1: None, 2: SideBySide(2, "test")}
 
 @settings(max_examples=25)
 @given(
-    seed=SEEDS, lengths=st.lists(st.integers(0, 40), min_size=1, max_size=7), threads=st.sampled_from(sorted(THREADS))
+    seed=SEEDS, lengths=st.lists(st.integers(0, 40), min_size=1, max_size=10), threads=st.sampled_from(sorted(THREADS))
 )
 def test_whatever_the_pieces_and_whoever_is_beside_it(
     kinds: list[Wishes], seed: int, lengths: list[int], threads: int
 ) -> None:
     """Equal to the last bit, in slots that others have just left, wiped or not."""
-    rng, slots = np.random.default_rng(seed), 3
+    rng, slots = (
+        np.random.default_rng(seed),
+        3 * threads,
+    )  # of two threads each takes four rows, where there are so many
     utterances = [random_rows(rng, length, 6, 3.0) for length in lengths]
     wanted = [kinds[rng.integers(len(kinds))] for _ in utterances]
     alone = [searched(rows, one, 10, settings=TYPICAL) for rows, one in zip(utterances, wanted, strict=True)]

@@ -11,13 +11,14 @@ from hypothesis import strategies as st
 from decoder.side_by_side import SideBySide
 
 
-@given(st.lists(st.integers(), max_size=20), st.integers(1, 5))
-def test_every_row_is_in_one_share_in_order(rows: list[int], threads: int) -> None:
+@given(st.lists(st.integers(), max_size=20), st.integers(1, 5), st.integers(1, 6))
+def test_every_row_is_in_one_share_in_order(rows: list[int], threads: int, least: int) -> None:
     shared = SideBySide(threads, "test")
-    shares = shared.shares(rows)
+    shares = shared.shares(rows, least)
     assert [row for share in shares for row in share] == rows
     assert len(shares) <= threads
     assert all(shares)
+    assert all(len(share) >= least for share in shares[:-1])
     assert shared.run(list, shares) == [list(share) for share in shares]
 
 
