@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import queue
+import re
 import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -77,7 +78,8 @@ class RecognizerConfig:
     """What a recognizer is made of.
 
     passes: what decodes; each pass named needs its model's folder. devices: "cpu", "cuda:N", or "auto" alone: every
-    CUDA card, else the CPU. decoders: preallocated, a device. threads: cores a device's models may use, 0 for all.
+    CUDA card, else the CPU; or "cpu:0", "cpu:1" and so on: the CPU in so many shares, each with a model of its own.
+    decoders: preallocated, a device. threads: cores a device's models may use; 0: all, divided among the CPU's shares.
     chunk_ms: audio in a step of the first pass. max_chunk_batch: calls in such a step, at most. precision: of our own
     network in it, on a CPU. final_budget_ms: with both passes, how long a live final may wait for the second; 0: as
     long as it takes. partial_interval_ms: the least time between a stream's partials by the second pass, 0 for no
@@ -148,10 +150,12 @@ class RecognizerConfig:
             faults.append(f"devices: got {list(self.devices)}, need one or more, each once")
         if "auto" in self.devices and len(self.devices) > 1:
             faults.append('devices: "auto" stands alone')
+        if "cpu" in self.devices and any(device.startswith("cpu:") for device in self.devices):
+            faults.append('devices: "cpu" is the whole of it, need it without shares such as "cpu:0"')
         faults += [
-            f'devices: got {device!r}, need "auto", "cpu" or "cuda:N"'
+            f'devices: got {device!r}, need "auto", "cpu", "cuda:N" or "cpu:N"'
             for device in self.devices
-            if device not in ("auto", "cpu") and not (device.startswith("cuda:") and device[5:].isdigit())
+            if device not in ("auto", "cpu") and re.fullmatch(r"(cuda|cpu):[0-9]{1,4}", device) is None
         ]
         if faults:
             raise ValueError("; ".join(faults))
@@ -202,7 +206,8 @@ class Recognizer:
         self._hearing = threading.Lock()
         self._workers: dict[str, DeviceWorker] = {}
         self._first: dict[str, FirstPass] = {}
-        threads = config.threads or _cores()
+        shares = sum(_place(device) == "cpu" for device in self.devices)
+        threads = config.threads or max(1, _cores() // max(1, shares))
         limits = BatchLimits(
             chunks=config.max_chunk_batch,
             jobs=config.max_batch,
@@ -218,10 +223,10 @@ class Recognizer:
             for device in self.devices:
                 models: dict[Passes, WholeModel] = {}
                 if Passes.SECOND in read:
-                    models[Passes.SECOND] = SecondPass(read[Passes.SECOND], device, threads)
+                    models[Passes.SECOND] = SecondPass(read[Passes.SECOND], _place(device), threads)
                 if Passes.FIRST in read:
                     self._first[device] = models[Passes.FIRST] = self._first_pass(
-                        read[Passes.FIRST], device, threads, config
+                        read[Passes.FIRST], _place(device), threads, config
                     )
                 self._workers[device] = DeviceWorker(
                     device,
@@ -275,11 +280,12 @@ class Recognizer:
         if device != "cpu":
             graphs = {name: read_graph(path, model.vocabulary) for name, path in files.items()}
             return LatticeSearch(model.vocabulary, graphs, blank=model.blank, device=device)
-        self._lattice_process = LatticeProcess(model.vocabulary, files, blank=model.blank)
-        try:
-            self._lattice_process.start().result()
-        except DeviceError as error:
-            raise ModelError(f'search = "k2": {error}') from None
+        if self._lattice_process is None:
+            self._lattice_process = LatticeProcess(model.vocabulary, files, blank=model.blank)
+            try:
+                self._lattice_process.start().result()
+            except DeviceError as error:
+                raise ModelError(f'search = "k2": {error}') from None
         return self._lattice_process
 
     def _decoder(self, device: str, slot: int) -> Decoder:
@@ -404,7 +410,7 @@ class Recognizer:
     def look(self) -> None:
         """To be called about once a second: cards that hang are given up. What a CPU is at ends, however late."""
         for device, worker in self._workers.items():
-            if device != "cpu":
+            if _place(device) != "cpu":
                 worker.look()
 
     def _on_lost(self, device: str) -> None:
@@ -551,6 +557,11 @@ def _read(path: Path) -> ModelFolder:
     if folder.info.sample_rate != SAMPLE_RATE:
         raise ModelError(f"{folder.path}: got a model for {folder.info.sample_rate} Hz, expected {SAMPLE_RATE} Hz")
     return folder
+
+
+def _place(device: str) -> str:
+    """Where a device's models are: shares of the CPU are all on it."""
+    return "cpu" if device.startswith("cpu:") else device
 
 
 def _cores() -> int:

