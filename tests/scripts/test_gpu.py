@@ -100,10 +100,13 @@ def test_a_rehearsal() -> None:
 
 
 def test_a_rehearsal_with_a_node() -> None:
-    (calls,) = found(node.streams, setup(call_s=0.2)).values()
-    assert calls.ok
-    assert {"failed", "callers_late_ms", "node_cores"} <= calls.figures.keys()
-    assert found(node.streams, setup(0.0))["best_path"].figures == {"": "left out: no time was left"}
+    alone, shared = found(node.streams, setup(call_s=0.2)).values()
+    assert (alone.what, shared.what) == ("2 calls, best_path, 1 node", "4 calls, beam, 2 nodes")
+    for calls in (alone, shared):
+        assert calls.ok
+        assert {"failed", "callers_late_ms", "nodes_cores"} <= calls.figures.keys()
+    left_out = found(node.streams, setup(0.0))["best_path, 1 node"]
+    assert left_out.figures == {"": "left out: no time was left"}
 
 
 class OnCard(Setup):
