@@ -91,6 +91,19 @@ async def test_64_calls_at_once_give_the_words_of_calls_one_by_one(stub: SpeechA
     assert together == [alone[name] for name in names]
 
 
+async def test_the_cpu_in_shares_gives_the_same_words(stub: SpeechAsyncStub) -> None:
+    alone = {name: await recording(stub, name) for name in SHORT}
+    flags = ("--passes", "first", "--devices", "cpu:0,cpu:1", "--decoders", "4", "--threads", "1")
+    with NodeProcess(*flags) as sharing:
+        async with grpc.aio.insecure_channel(sharing.address) as channel:
+            shared = speech_pb2_grpc.SpeechStub(channel)
+            names = [*(SHORT * 8)][:8]  # every decoder of both
+            assert await asyncio.gather(*(recording(shared, name) for name in names)) == [alone[name] for name in names]
+        serving = next(line for line in map(json.loads, sharing.log) if line["event"] == "serving")
+        assert (serving["devices"], serving["decoders"]) == (["cpu:0", "cpu:1"], 8)
+        assert sharing.stop() == 0
+
+
 async def test_pieces_do_not_change_words(stub: SpeechAsyncStub) -> None:
     chance = random.Random(5)
     for name in RECORDINGS:
