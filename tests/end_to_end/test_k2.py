@@ -61,8 +61,9 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     choices = " | ".join(map(words_of, SHORT))
     menu = grammar_graph(f"#JSGF V1.0;\ngrammar menu;\npublic <said> = {choices};\n", vocabulary)
     write_graph(menu, folder / "menu.graph")
-    flags = ("--passes", "first", "--search", "k2", "--graphs-dir", str(folder), "--devices", "cpu", "--decoders", "16")
-    with NodeProcess(*flags, "--stream-wait-s", "100") as running:
+    flags = ("--passes", "first", "--search", "k2", "--graphs-dir", str(folder))
+    shares = ("--devices", "cpu:0,cpu:1", "--decoders", "8")  # which have one process of lattices between them
+    with NodeProcess(*flags, *shares, "--stream-wait-s", "100") as running:
         yield running
         assert running.stop() == 0, "".join(running.log[-50:])
         assert [line for line in running.log if json.loads(line)["level"] in ("error", "critical")] == []

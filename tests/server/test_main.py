@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import shutil
@@ -16,11 +17,13 @@ import grpc
 import pytest
 from grpc import aio
 
+from decoder.recognizer import RecognizerConfig
 from parley.asr.v1 import speech_pb2 as pb
 from parley.asr.v1 import speech_pb2_grpc
 from server import logs
 from server.config import DEFAULT_FIRST_MODEL, DEFAULT_SECOND_MODEL
 from server.node import main as entry
+from server.telemetry import Metrics
 from tests.server.wire import FINALIZE, PCM, audio, configured, read_all, read_one
 from tests.speech import pcm_of
 
@@ -180,7 +183,7 @@ class Stopping:
 
     lost = ()
 
-    def __init__(self, settings: object) -> None: ...
+    def __init__(self, settings: object, build: object) -> None: ...
 
     async def start(self) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
@@ -202,3 +205,22 @@ def test_main_returns_its_status(monkeypatch: pytest.MonkeyPatch, capsys: pytest
             signal.signal(number, handler)
     assert entry.main([*FREE, "--decoders", "none"]) == 2
     assert "parley serve: --decoders: got 'none'" in capsys.readouterr().err
+
+
+def test_what_a_node_has_loaded_is_not_looked_through_for_garbage_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[object] = []
+
+    def load(*given: object) -> list[object]:
+        loaded.append(given)
+        return loaded
+
+    monkeypatch.setattr(entry, "Recognizer", load)
+    config, observer = RecognizerConfig(second_model_dir=DEFAULT_SECOND_MODEL), Metrics()
+    try:
+        built: object = entry._build(config, observer)
+        assert built is loaded
+        assert loaded == [(config, observer)]
+        assert not any(one is loaded for one in gc.get_objects())
+    finally:
+        gc.unfreeze()
+    assert any(one is loaded for one in gc.get_objects())
