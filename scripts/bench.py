@@ -41,7 +41,7 @@ from decoder.model_folder import ModelFolder
 from decoder.second_pass import SecondPass
 from decoder.types import EndpointRules, Passes, Precision
 from scripts.floor import CONFIG, Floor, chunk_floor, file_floor, model_folder, one_after_the_other, whole_floor
-from scripts.node_process import NodeProcess, add_search, node_cpu_s, search_flags
+from scripts.node_process import NodeProcess, add_search, in_shares, node_cpu_s, search_flags
 from scripts.telephone import TELEPHONE_RATE, call_source, make_calls, mulaw
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     model_flags = ("--chunk-ms", str(arguments.chunk_ms), "--precision", arguments.precision)
     flags = ("--passes", passes.value, *model_flags, *search_flags(arguments))
-    with NodeProcess(*flags, "--decoders", str(arguments.decoders)) as node:
+    with NodeProcess(*flags, *in_shares(arguments.shares, arguments.decoders)) as node:
         files(node.address, calls, report)
         console.print(
             f"[bold]files[/bold], {FILES_AT_ONCE} at once: {report.files_audio_s_per_s:.1f} audio-s/s of recording, "
@@ -120,7 +120,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             beside_files(node, calls, report, arguments.p99_final)
             console.print(f"recordings beside those calls: {report.beside_calls_audio_s_per_s:.1f} audio-s/s")
     if report.at_80_percent is not None:
-        with NodeProcess(*flags, "--decoders", str(report.at_80_percent.calls)) as node:
+        with NodeProcess(*flags, *in_shares(arguments.shares, report.at_80_percent.calls)) as node:
             past_capacity(node, calls, report, arguments.p99_final)
     console.print(_table(report))
     if arguments.json:
@@ -365,6 +365,9 @@ def _parser() -> argparse.ArgumentParser:
     add_search(parser)
     parser.add_argument("--chunk-ms", metavar="MS", type=int, default=CONFIG.chunk_ms, help="(default: %(default)s)")
     parser.add_argument("--decoders", metavar="N", type=int, default=256, help="of the node (default: %(default)s)")
+    parser.add_argument(
+        "--shares", metavar="N", type=int, default=1, help="of the CPU (default: %(default)s, the whole)"
+    )
     parser.add_argument("--precision", choices=[one.value for one in Precision], default=Precision.AUTO.value)
     parser.add_argument("--calls", metavar="N", type=int, help="play so many, and look for no most")
     parser.add_argument(

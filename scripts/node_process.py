@@ -33,6 +33,12 @@ def search_flags(arguments: argparse.Namespace) -> tuple[str, ...]:
     return ("--search", arguments.search, *language_model)
 
 
+def in_shares(shares: int, decoders: int) -> tuple[str, ...]:
+    """The flags of a node with the CPU in so many shares, or whole, and so many decoders in all (or a few more)."""
+    devices = "cpu" if shares == 1 else ",".join(f"cpu:{share}" for share in range(shares))
+    return ("--devices", devices, "--decoders", str(-(-decoders // shares)))
+
+
 class NodeProcess:
     """`with NodeProcess() as node:` a node that is SERVING at `node.address`; leaving the block ends it."""
 

@@ -22,7 +22,7 @@ from clients.aio import AsyncClient
 from clients.config import Encoding, RecognitionConfig, StreamConfig
 from clients.simulated_call import Pace
 from clients.simulator import simulate_in_processes
-from scripts.node_process import NodeProcess, process_cpu_s
+from scripts.node_process import NodeProcess, in_shares, process_cpu_s
 from scripts.peers.callers import Played, play_in_process, recognize_file, recognize_stream
 from scripts.peers.wire import CHANNEL_OPTIONS, RATE
 from scripts.speech import ROOT
@@ -183,9 +183,7 @@ def _peer(name: str, processes: int = 1) -> Callable[[], System]:
 
 def _parley(passes: str, *flags: str, shares: int = 1) -> Callable[[], System]:
     """shares: of the CPU, each with a model of its own, as most peers have a process a core."""
-    devices = "cpu" if shares == 1 else ",".join(f"cpu:{share}" for share in range(shares))
-    sizes = ("--devices", devices, "--decoders", str(256 // shares))
-    return lambda: Parley("--passes", passes, *sizes, *flags)
+    return lambda: Parley("--passes", passes, *in_shares(shares, 256), *flags)
 
 
 ENTRIES = (
