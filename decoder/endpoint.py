@@ -53,8 +53,7 @@ class Utterance:
 class Endpointer:
     """The open utterance of one stream, or the silence since the last one."""
 
-    def __init__(self, rules: EndpointRules, energies: Callable[[int, int], Sequence[float]]) -> None:
-        """energies: of the stream's frames [from, to), of any unit; asked for those of the open utterance only."""
+    def __init__(self, rules: EndpointRules) -> None:
         self._silence_before = -(-rules.silence_before_speech_ms // FRAME_MS)
         self._silence_after = -(-rules.silence_after_speech_ms // FRAME_MS)
         self._longest = rules.longest_utterance_ms // FRAME_MS
@@ -65,11 +64,13 @@ class Endpointer:
         self._speech_end = 0
         self._quiet_since = 0
         self._speech: list[bool] = []  # of the open utterance, from self.start
-        self._energies = energies
 
-    def accept(self, speech: bool, onset: int) -> tuple[Step, Utterance | None]:
+    def accept(
+        self, speech: bool, onset: int, energies: Callable[[int, int], Sequence[float]]
+    ) -> tuple[Step, Utterance | None]:
         """Takes the next frame; an END or CUT brings what it closed. onset: frames since speech may have begun
-        (Vad.accept), 1 or more for speech."""
+        (Vad.accept), 1 or more for speech. energies: of the stream's frames [from, to), of any unit; asked for the open
+        utterance's, and only where a cut finds no pause."""
         self.frames += 1
         if not self.open:
             return self._in_silence(speech, onset), None
@@ -79,7 +80,7 @@ class Endpointer:
         if self.frames - self._speech_end >= self._silence_after:
             return Step.END, self.close()
         if self.frames - self.start >= self._longest:
-            return Step.CUT, self._cut()
+            return Step.CUT, self._cut(energies)
         return Step.NOTHING, None
 
     @property
@@ -112,8 +113,8 @@ class Endpointer:
             return Step.NO_SPEECH
         return Step.NOTHING
 
-    def _cut(self) -> Utterance:
-        at = self.start + best_pause(self._speech, lambda: self._energies(self.start, self.frames))
+    def _cut(self, energies: Callable[[int, int], Sequence[float]]) -> Utterance:
+        at = self.start + best_pause(self._speech, lambda: energies(self.start, self.frames))
         kept = at - self.start
         closed = Utterance(self.start, at, min(at, self._speech_end), tuple(self._speech[:kept]), cut=True)
         self.start = at

@@ -79,7 +79,7 @@ class RecognizerConfig:
 
     passes: what decodes; each pass named needs its model's folder. devices: "cpu", "cuda:N", or "auto" alone: every
     CUDA card, else the CPU; or "cpu:0", "cpu:1" and so on: the CPU in so many shares, each with a model of its own.
-    decoders: preallocated, a device. threads: cores a device's models may use; 0: all, divided among the CPU's shares.
+    decoders: preallocated, a device. threads: cores a device's models may use; 0: all, a share of the CPU its share.
     chunk_ms: audio in a step of the first pass. max_chunk_batch: calls in such a step, at most. precision: of our own
     network in it, on a CPU. final_budget_ms: with both passes, how long a live final may wait for the second; 0: as
     long as it takes. partial_interval_ms: the least time between a stream's partials by the second pass, 0 for no
@@ -155,7 +155,7 @@ class RecognizerConfig:
         faults += [
             f'devices: got {device!r}, need "auto", "cpu", "cuda:N" or "cpu:N"'
             for device in self.devices
-            if device not in ("auto", "cpu") and re.fullmatch(r"(cuda|cpu):[0-9]{1,4}", device) is None
+            if device not in ("auto", "cpu") and re.fullmatch(r"(cuda|cpu):(0|[1-9][0-9]{0,3})", device) is None
         ]
         if faults:
             raise ValueError("; ".join(faults))
@@ -206,8 +206,7 @@ class Recognizer:
         self._hearing = threading.Lock()
         self._workers: dict[str, DeviceWorker] = {}
         self._first: dict[str, FirstPass] = {}
-        shares = sum(_place(device) == "cpu" for device in self.devices)
-        threads = config.threads or max(1, _cores() // max(1, shares))
+        self._shares = sum(place(device) == "cpu" for device in self.devices)
         limits = BatchLimits(
             chunks=config.max_chunk_batch,
             jobs=config.max_batch,
@@ -221,12 +220,13 @@ class Recognizer:
             if Passes.FIRST in read and config.search is not SearchKind.BEST_PATH:
                 self._wish_maker = wish_maker(read[Passes.FIRST], config)
             for device in self.devices:
+                threads = config.threads or self._cores_of(device)
                 models: dict[Passes, WholeModel] = {}
                 if Passes.SECOND in read:
-                    models[Passes.SECOND] = SecondPass(read[Passes.SECOND], _place(device), threads)
+                    models[Passes.SECOND] = SecondPass(read[Passes.SECOND], place(device), threads)
                 if Passes.FIRST in read:
                     self._first[device] = models[Passes.FIRST] = self._first_pass(
-                        read[Passes.FIRST], _place(device), threads, config
+                        read[Passes.FIRST], place(device), threads, config
                     )
                 self._workers[device] = DeviceWorker(
                     device,
@@ -274,19 +274,23 @@ class Recognizer:
         """The device's lattice search. On a CPU it is in a process of its own."""
         from decoder.graph.graph import read_graph
         from decoder.search.k2_lattice import LatticeSearch
-        from decoder.search.lattice_process import LatticeProcess
+        from decoder.search.lattice_process import WAITING, LatticeProcess
 
         files = graph_files(config.graphs_dir)
         if device != "cpu":
             graphs = {name: read_graph(path, model.vocabulary) for name, path in files.items()}
             return LatticeSearch(model.vocabulary, graphs, blank=model.blank, device=device)
         if self._lattice_process is None:
-            self._lattice_process = LatticeProcess(model.vocabulary, files, blank=model.blank)
+            waiting = WAITING * self._shares  # all of them have this one process
+            self._lattice_process = LatticeProcess(model.vocabulary, files, blank=model.blank, waiting=waiting)
             try:
                 self._lattice_process.start().result()
             except DeviceError as error:
                 raise ModelError(f'search = "k2": {error}') from None
         return self._lattice_process
+
+    def _cores_of(self, device: str) -> int:
+        return max(1, _cores() // self._shares) if place(device) == "cpu" else _cores()
 
     def _decoder(self, device: str, slot: int) -> Decoder:
         first = self._first.get(device)
@@ -410,7 +414,7 @@ class Recognizer:
     def look(self) -> None:
         """To be called about once a second: cards that hang are given up. What a CPU is at ends, however late."""
         for device, worker in self._workers.items():
-            if _place(device) != "cpu":
+            if place(device) != "cpu":
                 worker.look()
 
     def _on_lost(self, device: str) -> None:
@@ -559,8 +563,8 @@ def _read(path: Path) -> ModelFolder:
     return folder
 
 
-def _place(device: str) -> str:
-    """Where a device's models are: shares of the CPU are all on it."""
+def place(device: str) -> str:
+    """Where a device's models are: the CPU's shares are all on it."""
     return "cpu" if device.startswith("cpu:") else device
 
 

@@ -7,6 +7,7 @@ again; here each has rows of its own, and they meet once.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import pairwise
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -24,9 +25,10 @@ class SideBySide:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     def shares(self, rows: Sequence[T], least: int = 1) -> list[Sequence[T]]:
-        """Equal parts, a thread each at most, and of `least` rows or more if there are so many."""
-        size = max(-(-len(rows) // self.threads), least)
-        return [rows[at : at + size] for at in range(0, len(rows), size)]
+        """Equal parts but for a row, a thread each at most, and of `least` rows or more if there are so many."""
+        parts = min(self.threads, max(1, len(rows) // least)) if rows else 0
+        edges = [len(rows) * part // parts for part in range(parts + 1)] if parts else []
+        return [rows[start:end] for start, end in pairwise(edges)]
 
     def run(self, work: Callable[[T], U], shares: Sequence[T]) -> list[U]:
         """What comes of each share. The first fault is raised when all are through: they may write somewhere."""

@@ -124,7 +124,7 @@ class Decoder:
     def _clear(self) -> None:
         self.state = State.AWAITING_CONFIG
         self._first = self._carried = 0
-        self._endpointer = Endpointer(EndpointRules(), self._energies)
+        self._endpointer = Endpointer(EndpointRules())
         self._pending: dict[int, _Pending] = {}
         self._segment = self._next_final = 0
         self._partial_at = 0  # frames at the last partial asked for
@@ -164,7 +164,7 @@ class Decoder:
             self._first_pass = self._chunker
             by_lattice = settings.wishes is not None and settings.wishes.graph is not None
             self._twice = self._passes is Passes.BOTH or by_lattice
-        self._endpointer = Endpointer(options.rules, self._energies)
+        self._endpointer = Endpointer(options.rules)
         self._marked = time.monotonic()
         self.state = State.SILENCE
 
@@ -239,7 +239,7 @@ class Decoder:
 
     def _accept_frame(self, speech: bool, onset: int) -> None:
         endpointer = self._endpointer
-        step, closed = endpointer.accept(speech, onset)
+        step, closed = endpointer.accept(speech, onset, self._energies)
         if step is Step.BEGIN:
             self.state = State.UTTERANCE
             self._partial_at = endpointer.frames

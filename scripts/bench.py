@@ -75,6 +75,7 @@ class Streams:
 class Report:
     live_floor: Floor
     file_floor: Floor
+    shares: int = 1  # of the CPU
     files_share_of_floor: float = 0.0
     files_audio_s_per_s: float = 0.0
     trials: list[Streams] = field(default_factory=list)
@@ -89,7 +90,10 @@ class Report:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    if (arguments.calls or 0) % arguments.shares:
+        parser.error(f"--calls: got {arguments.calls}, expected as many on each of {arguments.shares} shares")
     console = Console()
     quick: bool = arguments.quick
     calls = [call[: int(arguments.seconds * TELEPHONE_RATE)] for call in make_calls(2 if quick else 8)]
@@ -97,6 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     console.print("[bold]the floor[/bold]: the bare model, batched, sorted by length")
     report = _floors(passes, calls, arguments.chunk_ms, Precision(arguments.precision))
+    report.shares = arguments.shares
     for name, bare in (("live pieces", report.live_floor), ("file segments", report.file_floor)):
         console.print(
             f"  {bare.pieces} {name}, {bare.speech_s:.0f} s in {bare.calls_s:.0f} s of calls: "
@@ -111,7 +116,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{report.files_share_of_floor:.2f} of the floor"
         )
         console.print(f"[bold]calls[/bold], until p99 of final after half-close is over {arguments.p99_final:g} s")
-        streams(node, calls, report, arguments.p99_final, arguments.calls or (4 if quick else None), console)
+        fixed = arguments.calls or (4 if quick else None)
+        streams(node, calls, report, arguments.p99_final, fixed, arguments.shares, console)
         report.silent_share_of_speech = silence(node, calls)
         console.print(
             f"a silent stream takes {report.silent_share_of_speech:.3f} of the processor time of a call of its length"
@@ -172,9 +178,10 @@ def streams(
     report: Report,
     p99_final_s: float,
     fixed: int | None,
+    shares: int,
     console: Console,
 ) -> None:
-    """Finds the most calls held by doubling and bisection, then measures at 80 % of it."""
+    """Finds the most calls held by doubling and bisection, then measures at 80 % of it, as many on each share."""
     sources = _sources(calls)
 
     def attempt(count: int) -> Streams:
@@ -204,7 +211,7 @@ def streams(
             break
     report.most_held = good
     if good:
-        report.at_80_percent = attempt(max(1, good * 4 // 5))
+        report.at_80_percent = attempt(max(1, good * 4 // 5 // shares) * shares)
 
 
 def _calls_a_speech(bare: Floor) -> float:

@@ -83,10 +83,13 @@ class Settings(BaseModel):
     devices: Listed = Field(
         _CORE.devices,
         description="devices to decode on: auto, cpu, or cuda:0, cuda:1, ...; cpu:0, cpu:1, ...: the CPU in shares, "
-        "which under load do more together and alone are slower",
+        "each with decoders of its own, which under load do more together and alone are slower",
     )
     decoders: int = Field(_CORE.decoders, description="streams and files decoded at once, a device")
-    threads: int = Field(_CORE.threads, description="processor threads of a device; 0: one a core, shared out")
+    threads: int = Field(
+        _CORE.threads,
+        description="processor threads of a device; 0: one a core, or of a share of the CPU as many as come to it",
+    )
     chunk_ms: int = Field(
         _CORE.chunk_ms,
         description="audio in a step of the first pass, ms: 160, 320 or 640; shorter is sooner, longer costs less",

@@ -3,7 +3,7 @@
 soxr works in float: in int16 it dithers with noise that depends on how the samples were cut. For a live stream that
 must be raised in rate its variable-rate engine is taken: it holds back 30 ms always, where the usual one holds back up
 to 115 ms of 8 kHz audio. Lowering the rate holds back up to 40 ms. A telephone's rate, which is to be doubled, has its
-own way: it holds back 3 ms, and takes a third of the engine's time.
+own way: it holds back 3 ms, and takes less time.
 """
 
 from __future__ import annotations

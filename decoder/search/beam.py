@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from decoder.search.settings import BeamSettings
     from decoder.text import Vocabulary
 
-ROWS_A_THREAD = 4  # at least: some 0.6 ms of search; waking another thread for less does not pay
+FRAMES_A_THREAD = 32  # at least: some 0.5 ms of search; waking another thread for less does not pay
 LINKS_A_SLOT = 4_096  # of 24 bytes; an utterance of 30 s has at most 750 tokens, and hypotheses share most of theirs
 
 
@@ -99,9 +99,10 @@ class Beam:
         )
 
     def advance(self, slots: Sequence[int], log_probs: torch.Tensor, frames: Sequence[int]) -> None:
-        rows = sorted(range(len(slots)), key=lambda row: self._alike(slots[row]))
         arrays = np.array(slots, np.int64), log_probs.float().contiguous().cpu().numpy(), np.array(frames, np.int64)
-        self._side_by_side.run(partial(self._advance, *arrays), self._side_by_side.shares(rows, ROWS_A_THREAD))
+        least = -(-FRAMES_A_THREAD // max(1, *frames)) if frames else 1
+        shares = self._side_by_side.shares(range(len(slots)), least)
+        self._side_by_side.run(partial(self._advance, *arrays), shares)
 
     def _advance(
         self,
@@ -110,7 +111,13 @@ class Beam:
         frames: NDArray[np.int64],
         share: Sequence[int],
     ) -> None:
-        for _, alike in groupby(share, key=lambda row: self._alike(int(slots[row]))):
+        def kind(row: int) -> tuple[int, int, kernel.Weights]:
+            """The same for rows that want the same."""
+            slot = int(slots[row])
+            wishes = self._wishes_of(slot)
+            return id(wishes.language_model), id(wishes.hotwords), self._weights[slot]
+
+        for _, alike in groupby(sorted(share, key=kind), key=kind):
             rows = np.array(list(alike), np.int64)
             slot = int(slots[rows[0]])
             wishes = self._wishes_of(slot)
@@ -126,11 +133,6 @@ class Beam:
                 wishes.hotwords,
                 self._weights[slot],
             )
-
-    def _alike(self, slot: int) -> tuple[int, int, kernel.Weights]:
-        """The same for slots whose utterances want the same."""
-        wishes = self._wishes_of(slot)
-        return id(wishes.language_model), id(wishes.hotwords), self._weights[slot]
 
     def _wishes_of(self, slot: int) -> Wishes:
         wishes = self._wishes[slot]

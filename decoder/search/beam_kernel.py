@@ -247,8 +247,10 @@ def advance(
     word_scores, word_ids = np.empty(beam), np.empty(beam, np.int32)
     links_of = np.empty(beam, np.int32)
     sums = np.empty(beam)  # of each hypothesis's two probabilities
-    mosts = np.empty((beam, 2))  # what a longer one has beside its probability, at most: in its word, before a new one
-    is_last = np.zeros(log_probs.shape[1], np.bool_)  # of some hypothesis
+    # What a longer one has beside its probability, at most: in its word, and with a new one but for what this begins
+    # with. For a word has a probability, whose logarithm is not above 0, and begins no likelier than it can end.
+    mosts = np.empty((beam, 2))
+    is_last = np.zeros(log_probs.shape[1], np.bool_)  # by token: the last of some hypothesis
     leading = np.empty(beam)  # the best scores yet: below the last of them nothing is kept
     plain = len(hotwords.held) == 1  # no hotwords, so nothing to be earned
 
@@ -368,6 +370,9 @@ def advance(
                 ext.total = score
                 source[total], via[total], closing[total] = h, 2 if from_token else 1, 0
                 total += 1
+        for h in range(count):
+            if hypotheses[h].last >= 0:
+                is_last[hypotheses[h].last] = False
         # The best of them, sorted.
         kept = 0
         for t in range(total):

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from decoder.acoustic import resolve_precision
 from decoder.model_folder import ModelFolder
+from decoder.recognizer import place
 from decoder.types import Passes, SearchKind
 from server import config
 
@@ -114,7 +115,7 @@ def _devices(settings: Settings, recognizer: Recognizer) -> list[Row]:
     if settings.passes is not Passes.SECOND:
         rows.append(("a step of the first pass", f"{settings.chunk_ms} ms of {settings.max_chunk_batch} calls at most"))
         folder = ModelFolder.read(settings.first_model_dir)
-        found = {resolve_precision(folder, device, settings.precision).value for device in recognizer.devices}
+        found = {resolve_precision(folder, place(device), settings.precision).value for device in recognizer.devices}
         rows.append(("its arithmetic", ", ".join(sorted(found))))
     if settings.passes is not Passes.FIRST:
         most_s = f"{settings.max_live_batch_s:g} s of live calls, {settings.max_batch_s:g} s of files"

@@ -8,7 +8,7 @@ import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -350,6 +350,45 @@ def kinds(model: LanguageModel, chain: LanguageModel) -> list[Wishes]:
 THREADS = {1: None, 2: SideBySide(2, "test")}
 
 
+@settings(max_examples=80)
+@given(
+    seed=SEEDS,
+    frames=st.integers(1, 40),
+    beam=st.sampled_from([1, 3, 8]),
+    weight=st.sampled_from([0.3, 1.0, 2.0]),
+    bonus=st.sampled_from([-2.0, 0.0, 2.0]),
+)
+def test_what_cannot_be_among_the_best_may_be_left_out(
+    model: LanguageModel, seed: int, frames: int, beam: int, weight: float, bonus: float
+) -> None:
+    """With a hotword nothing is; one that cannot be spelled here changes nothing else."""
+    rows = random_rows(np.random.default_rng(seed), frames, 6, 2.0)
+    some, every = (
+        wishes(model, phrases, beam=beam, language_weight=weight, word_bonus=bonus)
+        for phrases in ((), [Phrase("zebra", 20.0)])
+    )
+    assert searched(rows, some, 10, settings=TYPICAL) == searched(rows, every, 10, settings=TYPICAL)
+
+
+def test_threads_share_frames_not_rows() -> None:
+    """Few rows of recordings are work for all, as many of calls are."""
+    shares: list[list[int]] = []
+
+    class Noting(SideBySide):
+        def shares(self, rows: Any, least: int = 1) -> Any:
+            found = super().shares(rows, least)
+            shares.append([len(share) for share in found])
+            return found
+
+    beam = Beam(9, VOCABULARY, BLANK, TYPICAL, side_by_side=Noting(2, "test"))
+    for slot in range(9):
+        beam.begin(slot, wishes())
+    shares.clear()
+    for rows, frames in ((2, 300), (2, 8), (7, 8), (9, 8), (3, 20)):
+        beam.advance(range(rows), random_rows(np.random.default_rng(1), frames, 6).repeat(rows, 1, 1), [frames] * rows)
+    assert shares == [[1, 1], [2], [7], [4, 5], [3]]
+
+
 @settings(max_examples=25)
 @given(
     seed=SEEDS, lengths=st.lists(st.integers(0, 40), min_size=1, max_size=10), threads=st.sampled_from(sorted(THREADS))
@@ -358,10 +397,8 @@ def test_whatever_the_pieces_and_whoever_is_beside_it(
     kinds: list[Wishes], seed: int, lengths: list[int], threads: int
 ) -> None:
     """Equal to the last bit, in slots that others have just left, wiped or not."""
-    rng, slots = (
-        np.random.default_rng(seed),
-        3 * threads,
-    )  # of two threads each takes four rows, where there are so many
+    rng = np.random.default_rng(seed)
+    slots = {1: 3, 2: 10}[threads]  # two threads have some ten frames each then, or 32 of fewer rows
     utterances = [random_rows(rng, length, 6, 3.0) for length in lengths]
     wanted = [kinds[rng.integers(len(kinds))] for _ in utterances]
     alone = [searched(rows, one, 10, settings=TYPICAL) for rows, one in zip(utterances, wanted, strict=True)]

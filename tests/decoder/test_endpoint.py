@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 ONSET = 5  # frames of speech before the detector is sure
 
 
-def listening(rules: EndpointRules) -> Endpointer:
-    """To frames that are all as loud."""
-    return Endpointer(rules, lambda start, end: [1.0] * (end - start))
+def even(start: int, end: int) -> list[float]:
+    """Energies of frames that are all as loud."""
+    return [1.0] * (end - start)
 
 
 def fed(endpointer: Endpointer, speech: Sequence[bool], onset: int = ONSET) -> list[tuple[int, Step, Utterance | None]]:
@@ -39,7 +39,7 @@ def fed(endpointer: Endpointer, speech: Sequence[bool], onset: int = ONSET) -> l
     done: list[tuple[int, Step, Utterance | None]] = []
     for at, each in enumerate(speech):
         ahead = [*speech[at : at + onset], True].index(True)  # as in the detector's window, onset grows up to speech
-        step, closed = endpointer.accept(each, onset - ahead)
+        step, closed = endpointer.accept(each, onset - ahead, even)
         if step is not Step.NOTHING:
             done.append((endpointer.frames, step, closed))
     return done
@@ -66,7 +66,7 @@ def shape(closed: Utterance | None) -> tuple[int, int, int, int]:
 
 
 def test_an_utterance_has_audio_before_and_after_its_speech() -> None:
-    endpointer = listening(EndpointRules(silence_after_speech_ms=800))
+    endpointer = Endpointer(EndpointRules(silence_after_speech_ms=800))
     done = fed(endpointer, talk(100, 50, 100))
     begun = 101 - ONSET
     assert [(at, step) for at, step, _ in done] == [(101, Step.BEGIN), (150 + 40, Step.END)]
@@ -75,15 +75,15 @@ def test_an_utterance_has_audio_before_and_after_its_speech() -> None:
 
 
 def test_at_the_very_start_there_is_nothing_before() -> None:
-    endpointer = listening(EndpointRules())
+    endpointer = Endpointer(EndpointRules())
     for _ in range(3):
-        endpointer.accept(False, 0)
-    assert endpointer.accept(True, 3) == (Step.BEGIN, None)
+        endpointer.accept(False, 0, even)
+    assert endpointer.accept(True, 3, even) == (Step.BEGIN, None)
     assert (endpointer.start, endpointer.speech_start) == (0, 1)
 
 
 def test_the_next_utterance_takes_nothing_of_the_last_one() -> None:
-    endpointer = listening(EndpointRules(silence_after_speech_ms=100))
+    endpointer = Endpointer(EndpointRules(silence_after_speech_ms=100))
     done = fed(endpointer, talk(100, 50, 5, 50, 50), onset=WINDOW)
     first, second = (closed for _, _, closed in done if closed)
     assert first.end == second.start == 155
@@ -91,7 +91,7 @@ def test_the_next_utterance_takes_nothing_of_the_last_one() -> None:
 
 
 def test_close_ends_where_it_stands() -> None:
-    endpointer = listening(EndpointRules())
+    endpointer = Endpointer(EndpointRules())
     fed(endpointer, talk(0, 40))
     assert shape(endpointer.close()) == (0, 40, 40, 40)
     assert not endpointer.open
@@ -101,14 +101,14 @@ def test_close_ends_where_it_stands() -> None:
 
 
 def test_close_in_the_silence_after_speech_keeps_only_what_belongs_to_it() -> None:
-    endpointer = listening(EndpointRules())
+    endpointer = Endpointer(EndpointRules())
     fed(endpointer, talk(0, 40, 30))
     assert shape(endpointer.close()) == (0, 40 + AFTER_SPEECH, 40, 40)
 
 
 @pytest.mark.parametrize(("rule_ms", "frames"), [(100, 5), (110, 6), (800, 40), (10_000, 500)])
 def test_silence_after_speech(rule_ms: int, frames: int) -> None:
-    endpointer = listening(EndpointRules(silence_after_speech_ms=rule_ms, longest_utterance_ms=30_000))
+    endpointer = Endpointer(EndpointRules(silence_after_speech_ms=rule_ms, longest_utterance_ms=30_000))
     done = fed(endpointer, talk(0, 20, 600))
     assert (done[-1][0], done[-1][1]) == (20 + frames, Step.END)
 
@@ -118,13 +118,13 @@ def test_silence_after_speech(rule_ms: int, frames: int) -> None:
 
 @pytest.mark.parametrize(("rule_ms", "frames"), [(1_000, 50), (1_010, 51), (10, 1)])
 def test_no_speech_is_said_each_time_it_has_been_so_long(rule_ms: int, frames: int) -> None:
-    endpointer = listening(EndpointRules(silence_before_speech_ms=rule_ms))
+    endpointer = Endpointer(EndpointRules(silence_before_speech_ms=rule_ms))
     done = fed(endpointer, talk(frames * 3 + frames - 1))
     assert done == [(frames * k, Step.NO_SPEECH, None) for k in (1, 2, 3)]
 
 
 def test_silence_before_speech_counts_from_the_last_utterance() -> None:
-    endpointer = listening(EndpointRules(silence_before_speech_ms=1_000, silence_after_speech_ms=100))
+    endpointer = Endpointer(EndpointRules(silence_before_speech_ms=1_000, silence_after_speech_ms=100))
     done = fed(endpointer, talk(49, 30, 5 + 50))
     assert [(at, step) for at, step, _ in done] == [
         (50, Step.BEGIN),
@@ -134,14 +134,14 @@ def test_silence_before_speech_counts_from_the_last_utterance() -> None:
 
 
 def test_without_the_rule_silence_is_never_told() -> None:
-    assert fed(listening(EndpointRules()), talk(10_000)) == []
+    assert fed(Endpointer(EndpointRules()), talk(10_000)) == []
 
 
 # Long utterances.
 
 
 def test_a_long_utterance_is_cut_at_its_pause_and_goes_on_from_there() -> None:
-    endpointer = listening(EndpointRules(longest_utterance_ms=3_000))
+    endpointer = Endpointer(EndpointRules(longest_utterance_ms=3_000))
     done = fed(endpointer, talk(0, 70, 10, 90, 100), onset=1)
     assert [(at, step) for at, step, _ in done] == [(1, Step.BEGIN), (150, Step.CUT), (170 + 40, Step.END)]
     assert [shape(closed) for _, _, closed in done if closed] == [
@@ -151,10 +151,10 @@ def test_a_long_utterance_is_cut_at_its_pause_and_goes_on_from_there() -> None:
 
 
 def test_what_is_settled_goes_with_speech_and_a_little_beyond() -> None:
-    endpointer = listening(EndpointRules(silence_after_speech_ms=800))
+    endpointer = Endpointer(EndpointRules(silence_after_speech_ms=800))
     found = []
     for at, speech in enumerate(talk(0, 5, 30, 2, 39)):
-        endpointer.accept(speech, min(at + 1, ONSET))
+        endpointer.accept(speech, min(at + 1, ONSET), even)
         assert endpointer.open
         found.append(endpointer.settled)
     last = 5 + 30 + 2
@@ -168,13 +168,14 @@ def test_what_is_settled_goes_with_speech_and_a_little_beyond() -> None:
 
 def test_without_a_pause_the_cuts_are_where_it_is_quietest() -> None:
     quiet = {*range(100, 100 + SMOOTHING), *range(180, 180 + SMOOTHING)}
-    endpointer = Endpointer(
-        EndpointRules(longest_utterance_ms=2_000),
-        lambda start, end: [1.0 if at in quiet else 9.0 for at in range(start, end)],
-    )
+    endpointer = Endpointer(EndpointRules(longest_utterance_ms=2_000))
     cuts = []
+
+    def energies(start: int, end: int) -> list[float]:
+        return [1.0 if at in quiet else 9.0 for at in range(start, end)]
+
     for at in range(220):
-        step, closed = endpointer.accept(at >= 40, max(0, min(at - 40 + ONSET, WINDOW)))
+        step, closed = endpointer.accept(at >= 40, max(0, min(at - 40 + ONSET, WINDOW)), energies)
         if closed:
             cuts.append((endpointer.frames, step, closed.end))
     middle = SMOOTHING // 2
@@ -183,7 +184,7 @@ def test_without_a_pause_the_cuts_are_where_it_is_quietest() -> None:
 
 
 def test_what_a_cut_leaves_may_be_silence() -> None:
-    endpointer = listening(EndpointRules(longest_utterance_ms=2_000))
+    endpointer = Endpointer(EndpointRules(longest_utterance_ms=2_000))
     done = fed(endpointer, talk(0, 61, 41, 30, 100), onset=1)
     cut, empty, last = (closed for _, _, closed in done if closed)
     assert shape(cut) == (0, 81, 61, 61)
@@ -213,14 +214,20 @@ def test_every_frame_of_speech_is_in_one_utterance(
     stream: tuple[list[bool], list[float]], rule: EndpointRules, closes: set[int]
 ) -> None:
     frames = judged(stream[0])
-    endpointer = Endpointer(rule, lambda start, end: stream[1][start:end])
+    endpointer = Endpointer(rule)
+
+    def energies(start: int, end: int) -> list[float]:
+        assert endpointer.open
+        assert (start, end) == (endpointer.start, endpointer.frames)  # no more is held
+        return stream[1][start:end]
+
     closed: list[Utterance] = []
     start, earliest, cut = 0, 0, False
     settled = 0
     onset_from = begun = 0  # frames that were found to be speech afterwards
     for at, (speech, onset) in enumerate(frames):
         was_open = endpointer.open
-        step, utterance = endpointer.accept(speech, onset)
+        step, utterance = endpointer.accept(speech, onset, energies)
         assert (utterance is not None) == (step in (Step.END, Step.CUT))
         assert (step is Step.BEGIN) == (speech and not was_open)
         if step is Step.BEGIN:

@@ -472,7 +472,7 @@ def test_the_cpu_is_one_device_or_shares() -> None:
         ValueError, match=r'^devices: "cpu" is the whole of it, need it without shares such as "cpu:0"$'
     ):
         RecognizerConfig(second_model_dir=MODEL, devices=("cpu", "cpu:1"))
-    for device in ("cpu:", "cpu:x", "cpu:-1"):
+    for device in ("cpu:", "cpu:x", "cpu:-1", "cpu:00"):
         with pytest.raises(ValueError, match=f"^devices: got '{device}', need"):
             RecognizerConfig(second_model_dir=MODEL, devices=(device,))
 
@@ -620,8 +620,10 @@ def test_threads_are_all_that_this_process_may_use(scripted: Scripted, monkeypat
     assert scripted.built[1:] == [("cpu", 6)]
     scripted.start(devices=("cpu:0", "cpu:1", "cpu:2", "cpu:3"))  # who share them
     assert scripted.built[2:] == [("cpu", 1)] * 4
+    scripted.start(devices=("cpu:0", "cpu:1", "cuda:0"))
+    assert scripted.built[6:] == [("cpu", 3), ("cpu", 3), ("cuda:0", 6)]
     scripted.start(devices=("cpu:0", "cpu:1", "cuda:0"), threads=5)
-    assert scripted.built[6:] == [("cpu", 5), ("cpu", 5), ("cuda:0", 5)]
+    assert scripted.built[9:] == [("cpu", 5), ("cpu", 5), ("cuda:0", 5)]
 
 
 def test_a_device_that_cannot_be_had_stops_the_others(scripted: Scripted) -> None:

@@ -5,8 +5,10 @@ Here the second pass is alone; what the first pass adds stands in test_stream_fi
 
 from __future__ import annotations
 
+import gc
 import itertools
 import threading
+import weakref
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -60,11 +62,11 @@ def utterances(samples: NDArray[np.int16], rules: EndpointRules) -> list[tuple[i
     padded = np.concatenate([samples, np.zeros(-len(samples) % FRAME, np.int16)])
     frames = padded.reshape(-1, FRAME)
     energies = [float(np.square(frame, dtype=np.float32).sum()) for frame in frames]
-    vad, endpointer = Vad(2), Endpointer(rules, lambda start, end: energies[start:end])
+    vad, endpointer = Vad(2), Endpointer(rules)
     found = []
     for frame in frames:
         [(speech, onset)] = vad.accept(frame.tobytes())
-        _, closed = endpointer.accept(speech, onset)
+        _, closed = endpointer.accept(speech, onset, lambda start, end: energies[start:end])
         if closed:
             found.append(closed)
     if endpointer.open:
@@ -786,3 +788,20 @@ class Unobserving:
     def waited(self, work: str, wait_s: float) -> None: ...
     def dropped(self, work: str, reason: str) -> None:
         self.drops.append(work)
+
+
+def test_a_decoder_that_is_dropped_is_free_at_once() -> None:
+    """Without a collection: a node leaves out of it what it has loaded."""
+    device = FakeWorker()
+    decoder = Decoder(device.worker, 0, 2)
+    call = Call(decoder=decoder)
+    call.feed(talk(20, 60, 50))
+    decoder.reset()
+    device.jobs.clear()  # as a device forgets those of an owner who was unbound
+    gone = weakref.ref(decoder)
+    gc.disable()
+    try:
+        del decoder, call
+        assert gone() is None
+    finally:
+        gc.enable()

@@ -78,11 +78,11 @@ def closed_utterances(samples: NDArray[np.int16], rules: EndpointRules) -> list[
     padded = np.concatenate([samples, np.zeros(-len(samples) % FRAME, np.int16)])
     frames = padded.reshape(-1, FRAME)
     energies = [float(np.square(frame, dtype=np.float32).sum()) for frame in frames]
-    vad, endpointer = Vad(2), Endpointer(rules, lambda start, end: energies[start:end])
+    vad, endpointer = Vad(2), Endpointer(rules)
     found = []
     for frame in frames:
         [(speech, onset)] = vad.accept(frame.tobytes())
-        _, closed = endpointer.accept(speech, onset)
+        _, closed = endpointer.accept(speech, onset, lambda start, end: energies[start:end])
         found += [closed] if closed else []
     return [*found, endpointer.close()] if endpointer.open else found
 

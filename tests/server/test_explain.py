@@ -93,6 +93,15 @@ def test_models_are_named_with_kind_and_licence() -> None:
     assert found["second pass"].startswith("moonshine-tiny-en: kind moonshine, licence MIT, ")
 
 
+@pytest.mark.parametrize("pays", [False, True])
+def test_shares_of_the_cpu_compute_as_the_whole(monkeypatch: pytest.MonkeyPatch, pays: bool) -> None:
+    monkeypatch.setattr("decoder.int8.int8_pays", lambda: pays)
+    recognizer = FakeRecognizer()
+    recognizer.devices = ("cpu:0", "cpu:1")
+    found = rows(told("--passes", "first", "--search", "best_path", recognizer=recognizer), DECODING)
+    assert (found["devices"], found["its arithmetic"]) == ("cpu:0, cpu:1", "int8" if pays else "float32")
+
+
 def test_memory_is_decoders_times_bytes() -> None:
     recognizer = FakeRecognizer(decoders=8)
     recognizer.devices = ("cuda:0", "cuda:1")
