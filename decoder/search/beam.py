@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -111,33 +110,26 @@ class Beam:
         frames: NDArray[np.int64],
         share: Sequence[int],
     ) -> None:
-        def kind(row: int) -> tuple[int, int, kernel.Weights]:
-            """The same for rows that want the same."""
-            slot = int(slots[row])
-            wishes = self._wishes_of(slot)
-            return id(wishes.language_model), id(wishes.hotwords), self._weights[slot]
-
-        for _, alike in groupby(sorted(share, key=kind), key=kind):
-            rows = np.array(list(alike), np.int64)
-            slot = int(slots[rows[0]])
-            wishes = self._wishes_of(slot)
+        alike: dict[tuple[int, int, kernel.Weights], tuple[Wishes, list[int]]] = {}
+        for row in share:
+            slot = slots[row]
+            wishes = self._wishes[slot]
+            assert wishes is not None, "begin first"
+            kind = id(wishes.language_model), id(wishes.hotwords), self._weights[slot]
+            alike.setdefault(kind, (wishes, []))[1].append(row)
+        for (_, _, weights), (wishes, rows) in alike.items():
             model = wishes.language_model
             kernel.advance_rows(
                 self._beams,
-                rows,
+                np.array(rows, np.int64),
                 slots,
                 log_probs,
                 frames,
                 self._pieces[model.lower],
                 model.tables,
                 wishes.hotwords,
-                self._weights[slot],
+                weights,
             )
-
-    def _wishes_of(self, slot: int) -> Wishes:
-        wishes = self._wishes[slot]
-        assert wishes is not None, "begin first"
-        return wishes
 
     def best(self, slot: int) -> Path:
         beams, wishes, (known, path) = self._slots[slot], self._wishes[slot], self._best[slot]

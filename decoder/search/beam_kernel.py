@@ -287,9 +287,9 @@ def advance(
             stay.total = one.total - sums[h] + _add(stay.blank, stay.token)
             best = max(best, stay.total)
             _enter(leading, stay.total)
-            words = weights.word * one.words + max(0.0, weights.word)
-            mosts[h, 0] = words + weights.language * (one.language + max(one.ahead, weights.unknown))
-            mosts[h, 1] = words + weights.language * one.language
+            bonus = weights.word * one.words + max(0.0, weights.word)
+            mosts[h, 0] = bonus + weights.language * (one.language + max(one.ahead, weights.unknown))
+            mosts[h, 1] = bonus + weights.language * one.language
         found = _likely(row, weights, near, values)
         total = count
         for c in range(found):

@@ -14,9 +14,7 @@ from clients.simulated_call import Pace
 from clients.simulator import simulate_in_processes
 from clients.simulator_figures import Figures
 from decoder.recognizer import RecognizerConfig
-from decoder.types import (
-    Passes,
-)
+from decoder.types import Passes
 from scripts.gpu.card import Utilisation
 from scripts.gpu.setup import FIRST, MB, Figure, Row, Setup, essence
 from scripts.node_process import NodeProcess, node_cpu_s

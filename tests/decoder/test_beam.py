@@ -9,6 +9,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -397,8 +398,7 @@ def test_whatever_the_pieces_and_whoever_is_beside_it(
     kinds: list[Wishes], seed: int, lengths: list[int], threads: int
 ) -> None:
     """Equal to the last bit, in slots that others have just left, wiped or not."""
-    rng = np.random.default_rng(seed)
-    slots = {1: 3, 2: 10}[threads]  # two threads have some ten frames each then, or 32 of fewer rows
+    rng, slots = np.random.default_rng(seed), 3
     utterances = [random_rows(rng, length, 6, 3.0) for length in lengths]
     wanted = [kinds[rng.integers(len(kinds))] for _ in utterances]
     alone = [searched(rows, one, 10, settings=TYPICAL) for rows, one in zip(utterances, wanted, strict=True)]
@@ -419,7 +419,8 @@ def test_whatever_the_pieces_and_whoever_is_beside_it(
             number, at = under_way[slot]
             row[:count] = utterances[number][at : at + count]
             under_way[slot] = number, at + count
-        beam.advance(chosen, batch, frames)
+        with mock.patch.object(module, "FRAMES_A_THREAD", 1):  # so that two rows are enough for two threads
+            beam.advance(chosen, batch, frames)
         for slot in chosen:
             number, at = under_way[slot]
             beam.best(slot)  # asking changes nothing
