@@ -92,10 +92,11 @@ class Report:
 def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments = parser.parse_args(argv)
-    if (arguments.calls or 0) % arguments.shares:
-        parser.error(f"--calls: got {arguments.calls}, expected as many on each of {arguments.shares} shares")
-    console = Console()
     quick: bool = arguments.quick
+    fixed: int | None = arguments.calls or (4 if quick else None)
+    if arguments.shares < 1 or (fixed or 0) % arguments.shares:
+        parser.error(f"--shares: got {arguments.shares}, expected 1 or more, with as many of --calls on each")
+    console = Console()
     calls = [call[: int(arguments.seconds * TELEPHONE_RATE)] for call in make_calls(2 if quick else 8)]
     passes = Passes(arguments.passes)
 
@@ -116,7 +117,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"{report.files_share_of_floor:.2f} of the floor"
         )
         console.print(f"[bold]calls[/bold], until p99 of final after half-close is over {arguments.p99_final:g} s")
-        fixed = arguments.calls or (4 if quick else None)
         streams(node, calls, report, arguments.p99_final, fixed, arguments.shares, console)
         report.silent_share_of_speech = silence(node, calls)
         console.print(

@@ -46,3 +46,10 @@ def test_what_runs_beside_fails_with_its_error() -> None:
 
     with pytest.raises(RuntimeError, match="beside"), bench._beside(run):
         pass
+
+
+@pytest.mark.parametrize("asked", [["--shares", "2", "--calls", "3"], ["--shares", "0"], ["--quick", "--shares", "3"]])
+def test_every_share_has_as_many_calls(asked: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        bench.main(asked)
+    assert f"--shares: got {asked[asked.index('--shares') + 1]}, expected 1 or more" in capsys.readouterr().err
