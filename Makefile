@@ -114,6 +114,6 @@ $(MODEL)/setup.stamp: scripts/fetch_model.py scripts/moonshine_graph.py $(MODEL)
 	$(BIN)/python -m scripts.fetch_model
 	touch $@
 
-$(LM).stamp: training/lm/sphinx.py training/lm/model.py training/lm/prune.py training/lm/kenlm_binary.py | $(VENV)/run.stamp
+$(LM).stamp: training/parley/training/lm/sphinx.py training/parley/training/lm/model.py training/parley/training/lm/prune.py training/parley/training/lm/kenlm_binary.py | $(VENV)/run.stamp
 	$(BIN)/parley lm build --sphinx --output $(LM) --max-size 30MB --spare 1.2
 	touch $@

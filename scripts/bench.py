@@ -27,19 +27,19 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from clients.aio import AsyncClient
-from clients.capacity.node import BUSY, scrape
-from clients.config import RecognitionConfig
-from clients.errors import Exhausted
-from clients.retry import NEVER
-from clients.simulated_call import Pace
-from clients.simulator import simulate_in_processes
-from clients.simulator_figures import Figures, Spread
-from decoder.acoustic import load_acoustic_model
-from decoder.first_pass import FirstPass
-from decoder.model_folder import ModelFolder
-from decoder.second_pass import SecondPass
-from decoder.types import EndpointRules, Passes, Precision
+from parley.clients.aio import AsyncClient
+from parley.clients.capacity.node import BUSY, scrape
+from parley.clients.config import RecognitionConfig
+from parley.clients.errors import Exhausted
+from parley.clients.retry import NEVER
+from parley.clients.simulated_call import Pace
+from parley.clients.simulator import simulate_in_processes
+from parley.clients.simulator_figures import Figures, Spread
+from parley.decoder.model_folder import ModelFolder
+from parley.decoder.models.acoustic import load_acoustic_model
+from parley.decoder.models.first_pass import FirstPass
+from parley.decoder.models.moonshine import SecondPass
+from parley.decoder.values import EndpointRules, Passes, Precision
 from scripts.floor import CONFIG, Floor, chunk_floor, file_floor, model_folder, one_after_the_other, whole_floor
 from scripts.node_process import NodeProcess, add_search, in_shares, node_cpu_s, search_flags
 from scripts.telephone import TELEPHONE_RATE, call_source, make_calls, mulaw
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from clients.simulated_call import CallSource
-    from decoder.device import WholeModel
+    from parley.clients.simulated_call import CallSource
+    from parley.decoder.engine.worker import WholeModel
 
 FILES_AT_ONCE = 16
 FILES_BESIDE = 8  # recordings at once, over and over, beside calls

@@ -2,7 +2,7 @@
 
 Every recording goes through the first pass chunk by chunk, as a call does, and whole, as a file does. The coefficients
 are found on every other utterance and judged on those between; they go into the model's model.toml. Knows logistic
-regression, and decoder.calibration's figures.
+regression, and parley.decoder.search.calibration's figures.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import numpy as np
 import soundfile
 from rich.progress import track
 
-from decoder.acoustic import load_acoustic_model
-from decoder.calibration import Calibration, confidence_figures, stability_figures
-from decoder.language_model import LanguageModel
-from decoder.model_folder import ModelFolder
-from decoder.search.beam import Beam
-from decoder.search.ctc import Wishes
-from decoder.search.hotwords import automaton
-from decoder.search.settings import beam_settings
+from parley.decoder.model_folder import ModelFolder
+from parley.decoder.models.acoustic import load_acoustic_model
+from parley.decoder.search.beam import Beam
+from parley.decoder.search.calibration import Calibration, confidence_figures, stability_figures
+from parley.decoder.search.ctc import Wishes
+from parley.decoder.search.hotwords import automaton
+from parley.decoder.search.language_model import LanguageModel
+from parley.decoder.search.settings import beam_settings
 from scripts.chunks import chunk_of
 from scripts.reliability import kept, reliability, survival
 from scripts.scoring import normalize

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from decoder.acoustic import Chunk
+from parley.decoder.models.acoustic import Chunk
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from decoder.acoustic import AcousticModel
+    from parley.decoder.models.acoustic import AcousticModel
 
 
 def chunk_of(model: AcousticModel, slot: int, samples: NDArray[np.int16], index: int) -> Chunk:

@@ -16,7 +16,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
-from clients import AsyncClient, RecognitionConfig, StreamConfig
+from parley.clients import AsyncClient, RecognitionConfig, StreamConfig
 from scripts.node_process import NodeProcess
 from scripts.scoring import WordErrors, count_errors
 from scripts.speech import CALL, call_text, recordings
@@ -24,7 +24,7 @@ from scripts.speech import CALL, call_text, recordings
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from clients import Result, Transcript
+    from parley.clients import Result, Transcript
     from scripts.speech import Recording
 
 SPEED = 2  # times real time, so that the demo is short

@@ -10,13 +10,13 @@ import time
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from decoder.acoustic import Chunk
-from decoder.audio import open_file
-from decoder.device import Outcome, Whole
-from decoder.recognizer import FILE_RULES, RecognizerConfig
-from decoder.stream import Decoder, StreamSettings
-from decoder.types import AudioFormat, EndpointRules, Event, Passes, StreamOptions, Transcript
-from decoder.vad import SAMPLE_RATE
+from parley.decoder.audio import open_file
+from parley.decoder.engine.stream import Decoder, StreamSettings
+from parley.decoder.engine.worker import Outcome, Whole
+from parley.decoder.models.acoustic import Chunk
+from parley.decoder.recognizer import FILE_RULES, RecognizerConfig
+from parley.decoder.speech.vad import SAMPLE_RATE
+from parley.decoder.values import AudioFormat, EndpointRules, Event, Passes, StreamOptions, Transcript
 from scripts.speech import ROOT
 from scripts.telephone import TELEPHONE_RATE, mulaw
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from decoder.acoustic import AcousticModel
-    from decoder.device import Job, WholeModel
+    from parley.decoder.engine.worker import Job, WholeModel
+    from parley.decoder.models.acoustic import AcousticModel
 
 CONFIG = RecognizerConfig(ROOT / "models" / "en-streaming", ROOT / "models" / "moonshine-tiny-en")
 

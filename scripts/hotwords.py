@@ -20,14 +20,14 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from decoder.acoustic import load_acoustic_model
-from decoder.language_model import LanguageModel
-from decoder.model_folder import ModelFolder
-from decoder.search.beam import Beam
-from decoder.search.ctc import Wishes
-from decoder.search.hotwords import automaton
-from decoder.search.settings import beam_settings
-from decoder.types import MOST_PHRASES, Phrase
+from parley.decoder.model_folder import ModelFolder
+from parley.decoder.models.acoustic import load_acoustic_model
+from parley.decoder.search.beam import Beam
+from parley.decoder.search.ctc import Wishes
+from parley.decoder.search.hotwords import automaton
+from parley.decoder.search.language_model import LanguageModel
+from parley.decoder.search.settings import beam_settings
+from parley.decoder.values import MOST_PHRASES, Phrase
 from scripts.alignment import alignment, errors
 from scripts.scoring import WordErrors, normalize
 from scripts.search_cost import in_chunks, read_speech, whole
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from decoder.acoustic import AcousticModel
+    from parley.decoder.models.acoustic import AcousticModel
 
 CHUNK_MS = 320
 SHORTEST = 5  # letters of a word that is worth listing

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, TypeAlias
 from rich.console import Console
 from rich.table import Table
 
-from clients import AsyncClient, RecognitionConfig, StreamConfig
-from clients.config import SAMPLE_BYTES
-from clients.pacing import piece_bytes, schedule
+from parley.clients import AsyncClient, RecognitionConfig, StreamConfig
+from parley.clients.config import SAMPLE_BYTES
+from parley.clients.pacing import piece_bytes, schedule
 from scripts.alignment import alignment
 from scripts.scoring import normalize
 from scripts.wer import Utterance, read_manifest
@@ -33,7 +33,7 @@ from scripts.wer import Utterance, read_manifest
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Sequence
 
-    from clients import Word
+    from parley.clients import Word
 
 BINS = 15
 THRESHOLDS = (0.0, *(percent / 100 for percent in range(50, 100, 5)))  # 0: all, also where it is not known

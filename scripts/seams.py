@@ -28,22 +28,22 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from decoder import recognizer as recognizers
-from decoder.acoustic import load_acoustic_model
-from decoder.audio import open_file
-from decoder.graph.spelling import Spelling
-from decoder.language_model import LanguageModel, word_score
-from decoder.model_folder import ModelFolder
-from decoder.recognizer import FILE_RULES, Recognizer, RecognizerConfig
-from decoder.search.beam import Beam
-from decoder.search.ctc import MOST_CONTEXT, Wishes
-from decoder.search.forced import collapsed, forced_alignment
-from decoder.search.hotwords import automaton
-from decoder.search.seams import behind
-from decoder.search.settings import beam_settings
-from decoder.stream import SEAM_BEST, Decoder
-from decoder.text import timed_words
-from decoder.types import (
+from parley.decoder import recognizer as recognizers
+from parley.decoder.audio import open_file
+from parley.decoder.engine.stream import SEAM_BEST, Decoder
+from parley.decoder.model_folder import ModelFolder
+from parley.decoder.models.acoustic import load_acoustic_model
+from parley.decoder.recognizer import FILE_RULES, Recognizer, RecognizerConfig
+from parley.decoder.search.beam import Beam
+from parley.decoder.search.ctc import MOST_CONTEXT, Wishes
+from parley.decoder.search.forced import collapsed, forced_alignment
+from parley.decoder.search.hotwords import automaton
+from parley.decoder.search.language_model import LanguageModel, word_score
+from parley.decoder.search.seams import behind
+from parley.decoder.search.settings import beam_settings
+from parley.decoder.speech.vad import SAMPLE_RATE
+from parley.decoder.text.vocabulary import timed_words
+from parley.decoder.values import (
     LONGEST_UTTERANCE_MS,
     MOST_ALTERNATIVES,
     AudioFormat,
@@ -57,7 +57,7 @@ from decoder.types import (
     SearchKind,
     StreamOptions,
 )
-from decoder.vad import SAMPLE_RATE
+from parley.training.graph.spelling import Spelling
 from scripts.alignment import alignment, errors
 from scripts.scoring import WordErrors, normalize
 from scripts.search_cost import in_chunks, whole
@@ -68,11 +68,11 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from decoder.acoustic import AcousticModel
-    from decoder.search.ctc import Path as TokenPath
-    from decoder.search.settings import BeamSettings
-    from decoder.stream import _Pending
-    from decoder.types import Event, Word
+    from parley.decoder.engine.stream import _Pending
+    from parley.decoder.models.acoustic import AcousticModel
+    from parley.decoder.search.ctc import Path as TokenPath
+    from parley.decoder.search.settings import BeamSettings
+    from parley.decoder.values import Event, Word
 
 NEAR = 2  # words on either side of a seam
 GAP_MS = 300  # between joined utterances, beside the silence that they have

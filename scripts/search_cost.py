@@ -28,16 +28,16 @@ from rich.progress import track
 from rich.table import Table
 from torch.nn.utils.rnn import pad_sequence
 
-from decoder.acoustic import CHUNKS_MS, load_acoustic_model
-from decoder.language_model import LanguageModel, no_language_model
-from decoder.model_folder import ModelFolder
-from decoder.search.beam import Beam
-from decoder.search.ctc import MOST_CONTEXT, Wishes
-from decoder.search.greedy import Greedy
-from decoder.search.hotwords import automaton
-from decoder.search.settings import beam_settings
-from decoder.types import MOST_PHRASES, Phrase
-from decoder.vad import SAMPLE_RATE
+from parley.decoder.model_folder import ModelFolder
+from parley.decoder.models.acoustic import CHUNKS_MS, load_acoustic_model
+from parley.decoder.search.beam import Beam
+from parley.decoder.search.ctc import MOST_CONTEXT, Wishes
+from parley.decoder.search.greedy import Greedy
+from parley.decoder.search.hotwords import automaton
+from parley.decoder.search.language_model import LanguageModel, no_language_model
+from parley.decoder.search.settings import beam_settings
+from parley.decoder.speech.vad import SAMPLE_RATE
+from parley.decoder.values import MOST_PHRASES, Phrase
 from scripts.chunks import chunk_of
 
 if TYPE_CHECKING:
@@ -45,9 +45,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from decoder.acoustic import AcousticModel, Chunk
-    from decoder.search.ctc import Search
-    from decoder.search.settings import BeamSettings
+    from parley.decoder.models.acoustic import AcousticModel, Chunk
+    from parley.decoder.search.ctc import Search
+    from parley.decoder.search.settings import BeamSettings
 
 T = TypeVar("T")
 

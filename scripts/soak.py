@@ -20,11 +20,11 @@ from grpc import aio
 from rich.console import Console
 from rich.table import Table
 
-from clients.aio import AsyncClient
-from clients.config import Encoding, RecognitionConfig, StreamConfig
-from clients.connection import channel_options
-from clients.simulator import simulate
-from clients.simulator_figures import Figures
+from parley.clients.aio import AsyncClient
+from parley.clients.config import Encoding, RecognitionConfig, StreamConfig
+from parley.clients.connection import channel_options
+from parley.clients.simulator import simulate
+from parley.clients.simulator_figures import Figures
 from scripts.node_process import NodeProcess, add_search, search_flags
 from scripts.telephone import TELEPHONE_RATE, call_source, make_calls, mulaw
 

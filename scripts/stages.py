@@ -23,29 +23,38 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from decoder.acoustic import Chunk, load_acoustic_model
-from decoder.audio import open_reader
-from decoder.first_pass import FirstPass
-from decoder.model_folder import ModelFolder
-from decoder.recognizer import RecognizerConfig, wish_maker
-from decoder.search.beam import Beam
-from decoder.search.settings import beam_settings
-from decoder.stream import StreamSettings
-from decoder.types import AudioFormat, Encoding, EndpointRules, Hypothesis, Partial, Passes, Precision, SearchOptions
-from decoder.vad import FRAME_BYTES, Vad
 from parley.asr.v1 import speech_pb2 as pb
 from parley.asr.v1 import speech_pb2_grpc
+from parley.decoder.audio import open_reader
+from parley.decoder.engine.stream import StreamSettings
+from parley.decoder.model_folder import ModelFolder
+from parley.decoder.models.acoustic import Chunk, load_acoustic_model
+from parley.decoder.models.first_pass import FirstPass
+from parley.decoder.recognizer import RecognizerConfig, wish_maker
+from parley.decoder.search.beam import Beam
+from parley.decoder.search.settings import beam_settings
+from parley.decoder.speech.vad import FRAME_BYTES, Vad
+from parley.decoder.values import (
+    AudioFormat,
+    Encoding,
+    EndpointRules,
+    Hypothesis,
+    Partial,
+    Passes,
+    Precision,
+    SearchOptions,
+)
+from parley.server.node.settings import DEFAULT_LANGUAGE_MODEL
+from parley.server.wires.parley import convert
 from scripts.floor import CONFIG, captured, model_folder
 from scripts.telephone import TELEPHONE_RATE, make_calls, mulaw
-from server import convert
-from server.config import DEFAULT_LANGUAGE_MODEL
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from decoder.acoustic import AcousticModel
+    from parley.decoder.models.acoustic import AcousticModel
 
 MESSAGE_MS = 100
 FORMAT = AudioFormat(Encoding.MULAW, TELEPHONE_RATE, 1)

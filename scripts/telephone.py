@@ -10,8 +10,8 @@ import numpy as np
 import soundfile
 import soxr
 
-from clients.config import Encoding, StreamConfig
-from clients.simulated_call import CallSource
+from parley.clients.config import Encoding, StreamConfig
+from parley.clients.simulated_call import CallSource
 from scripts.speech import recordings
 
 if TYPE_CHECKING:

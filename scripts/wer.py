@@ -21,8 +21,8 @@ import soxr
 from rich.console import Console
 from rich.table import Table
 
-from clients import AsyncClient, Encoding, RecognitionConfig, StreamConfig
-from clients.config import SAMPLE_BYTES
+from parley.clients import AsyncClient, Encoding, RecognitionConfig, StreamConfig
+from parley.clients.config import SAMPLE_BYTES
 from scripts.scoring import WordErrors, count_errors
 
 if TYPE_CHECKING:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from clients.simulated_call import Pace
-from clients.simulator import simulate_in_processes
-from clients.simulator_figures import Figures
-from decoder.recognizer import RecognizerConfig
-from decoder.types import Passes
+from parley.clients.simulated_call import Pace
+from parley.clients.simulator import simulate_in_processes
+from parley.clients.simulator_figures import Figures
+from parley.decoder.recognizer import RecognizerConfig
+from parley.decoder.values import Passes
 from scripts.gpu.card import Utilisation
 from scripts.gpu.setup import FIRST, MB, Figure, Row, Setup, essence
 from scripts.node_process import NodeProcess, node_cpu_s
@@ -23,7 +23,7 @@ from scripts.telephone import TELEPHONE_RATE, call_source, make_calls
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from clients.simulated_call import CallReport, CallSource
+    from parley.clients.simulated_call import CallReport, CallSource
 
 LATE_S = 2.0  # at p99 of finals: with more calls it only gets worse
 LEVEL_S = 20.0  # that a number of calls takes beside the calls themselves

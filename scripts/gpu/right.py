@@ -12,16 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from decoder.errors import DeviceError, OutOfMemory
-from decoder.types import (
-    AudioFormat,
-    Encoding,
-    Failed,
-    Final,
-    Finished,
-    StreamOptions,
-)
-from decoder.vad import SAMPLE_RATE
+from parley.decoder.errors import DeviceError, OutOfMemory
+from parley.decoder.speech.vad import SAMPLE_RATE
+from parley.decoder.values import AudioFormat, Encoding, Failed, Final, Finished, StreamOptions
 from scripts.chunks import chunk_of
 from scripts.gpu.setup import MB, Figure, Row, Setup, speech
 
@@ -30,9 +23,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from decoder.acoustic import AcousticModel, Chunk
-    from decoder.recognizer import Recognizer
-    from decoder.types import Event
+    from parley.decoder.models.acoustic import AcousticModel, Chunk
+    from parley.decoder.recognizer import Recognizer
+    from parley.decoder.values import Event
 
 
 TOLERANCE = 2e-3  # of log-probabilities
@@ -134,7 +127,7 @@ class Halvings(logging.Handler):
 def out_of_memory(setup: Setup) -> Iterator[Row]:
     """With less and less memory allowed, batches are halved and words stay as they are."""
     utterances = speech(setup.size.utterances)
-    log, halvings = logging.getLogger("decoder.device"), Halvings()
+    log, halvings = logging.getLogger("parley.decoder.engine.worker"), Halvings()
     log.addHandler(halvings)
     try:
         with setup.recognizer(setup.device, max_chunk_batch=256) as recognizer:

@@ -9,15 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import soundfile
 
-from decoder.acoustic import load_acoustic_model
-from decoder.model_folder import ModelFolder
-from decoder.recognizer import Recognizer, RecognizerConfig
-from decoder.types import (
-    Passes,
-    Precision,
-    SearchKind,
-)
-from decoder.vad import SAMPLE_RATE
+from parley.decoder.model_folder import ModelFolder
+from parley.decoder.models.acoustic import load_acoustic_model
+from parley.decoder.recognizer import Recognizer, RecognizerConfig
+from parley.decoder.speech.vad import SAMPLE_RATE
+from parley.decoder.values import Passes, Precision, SearchKind
 from scripts.speech import ROOT, recordings
 
 if TYPE_CHECKING:
@@ -26,7 +22,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from decoder.acoustic import AcousticModel
+    from parley.decoder.models.acoustic import AcousticModel
 
 
 FIRST, SECOND = ROOT / "models" / "en-streaming", ROOT / "models" / "moonshine-tiny-en"

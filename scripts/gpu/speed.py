@@ -11,18 +11,15 @@ import numpy as np
 import onnxruntime as ort
 import torch
 
-from decoder.first_pass import FirstPass
-from decoder.model_folder import ModelFolder
-from decoder.recognizer import RecognizerConfig, wish_maker
-from decoder.search.beam import Beam
-from decoder.search.settings import beam_settings
-from decoder.second_pass import SecondPass
-from decoder.torch_device import running
-from decoder.types import (
-    Passes,
-    SearchOptions,
-)
-from decoder.vad import SAMPLE_RATE
+from parley.decoder.model_folder import ModelFolder
+from parley.decoder.models.first_pass import FirstPass
+from parley.decoder.models.moonshine import SecondPass
+from parley.decoder.recognizer import RecognizerConfig, wish_maker
+from parley.decoder.search.beam import Beam
+from parley.decoder.search.settings import beam_settings
+from parley.decoder.speech.vad import SAMPLE_RATE
+from parley.decoder.torch_device import running
+from parley.decoder.values import Passes, SearchOptions
 from scripts.chunks import chunk_of
 from scripts.gpu.setup import CHUNK_MS, FIRST, SECOND, Figure, Row, Setup, speech
 from scripts.speech import ROOT
@@ -30,7 +27,7 @@ from scripts.speech import ROOT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from decoder.acoustic import AcousticModel, Chunk
+    from parley.decoder.models.acoustic import AcousticModel, Chunk
 
 
 LANGUAGE_MODEL = ROOT / "models" / "lm-en" / "en.lm"

@@ -1,4 +1,4 @@
-"""Paced calls and recordings over the peers' wire, as `clients.simulator` plays them at a node. Knows no library."""
+"""Paced calls and recordings over the peers' wire, as the call simulator plays them at a node. Knows no library."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 from grpc import aio
 
-from clients.pacing import PIECE_S, piece_bytes, schedule
+from parley.clients.pacing import PIECE_S, piece_bytes, schedule
 from scripts.peers.wire import CHANNEL_OPTIONS, FILE, RATE, SAMPLE_BYTES, STREAM, Heard
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from clients.simulated_call import CallReport
+    from parley.clients.simulated_call import CallReport
 
     Stream = aio.StreamStreamMultiCallable[bytes, bytes]
 

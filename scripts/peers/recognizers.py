@@ -291,8 +291,8 @@ class FirstGeneration:
     which takes recordings one at a time and batches nothing. The rest of the core is the node's."""
 
     def __init__(self) -> None:
-        from decoder.recognizer import Recognizer as Core
-        from decoder.recognizer import RecognizerConfig
+        from parley.decoder.recognizer import Recognizer as Core
+        from parley.decoder.recognizer import RecognizerConfig
         from scripts.speech import ROOT
 
         folder = ROOT / "models" / "moonshine-tiny-en"
@@ -302,8 +302,8 @@ class FirstGeneration:
         return SegmentedLine(self.recognize)
 
     def recognize(self, pcm: bytes) -> str:
-        from decoder.audio import open_file
-        from decoder.types import AudioFormat, Encoding, StreamOptions
+        from parley.decoder.audio import open_file
+        from parley.decoder.values import AudioFormat, Encoding, StreamOptions
 
         audio = open_file(pcm, AudioFormat(Encoding.LINEAR16, RATE, 1))
         with self._core.pool.lend(timeout=60) as lease:

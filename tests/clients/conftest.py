@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Protocol
 
 import pytest
 
-from clients import AsyncClient, Client, Control, RecognitionConfig, Result, Retry, StreamConfig
+from parley.clients import AsyncClient, Client, Control, RecognitionConfig, Result, Retry, StreamConfig
 from tests.clients.fake_speech import FakeServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from clients.core import Recording, StreamFacts
-    from clients.results import Model, Serving, SpeechEvent, Transcript
+    from parley.clients.core import Recording, StreamFacts
+    from parley.clients.results import Model, Serving, SpeechEvent, Transcript
 
 SOON = Retry(first_wait_s=0.001, longest_wait_s=0.002)
 

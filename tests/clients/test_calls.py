@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from clients import (
+from parley.asr.v1 import speech_pb2 as pb
+from parley.clients import (
     AsyncClient,
     Client,
     Control,
@@ -28,8 +29,7 @@ from clients import (
     TimedOut,
     Unavailable,
 )
-from clients.connection import RECORDING_LIMIT
-from parley.asr.v1 import speech_pb2 as pb
+from parley.clients.connection import RECORDING_LIMIT
 from tests.clients.conftest import SOON, AsyncCaller, Caller, SyncCaller
 from tests.clients.fake_speech import RATE, FakeServer, Fault, retry_info, toy_audio
 

@@ -20,8 +20,8 @@ import pytest
 import soundfile
 from google.rpc import error_details_pb2
 
-from clients import cli
 from parley.asr.v1 import speech_pb2 as pb
+from parley.clients.cli import main as cli
 from tests.clients.fake_speech import RATE, SPEECH_SERVICE, FakeServer, Fault, toy_audio
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def letters(tmp_path: Path) -> list[str]:
 def parley(
     *argv: str, stdin: int = subprocess.DEVNULL, output: int = subprocess.PIPE, **environment: str
 ) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "clients.cli", *argv]
+    command = [sys.executable, "-m", "parley.clients.cli", *argv]
     return subprocess.Popen(command, stdin=stdin, stdout=output, stderr=output, env={**os.environ, **environment})
 
 
@@ -65,7 +65,7 @@ def parley(
 
 def test_help_is_for_newcomers_and_loads_nothing_heavy() -> None:
     script = (
-        "import sys; from clients.cli import main\n"
+        "import sys; from parley.clients.cli.main import main\n"
         "try: main(['--help'])\n"
         "finally: print(sorted({'av', 'numpy', 'onnxruntime', 'server', 'decoder', 'rich'} & sys.modules.keys()))"
     )
@@ -127,7 +127,7 @@ def test_wishes_that_cannot_be_exit_2(argv: Sequence[str], problem: str, capsys:
 
 
 def test_serve_is_the_nodes_with_all_that_follows(monkeypatch: pytest.MonkeyPatch) -> None:
-    node = types.ModuleType("server.node.main")
+    node = types.ModuleType("parley.server.node.main")
     seen: list[list[str]] = []
 
     def main(argv: list[str]) -> int:
@@ -135,7 +135,7 @@ def test_serve_is_the_nodes_with_all_that_follows(monkeypatch: pytest.MonkeyPatc
         return 7
 
     node.main = main  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "server.node.main", node)
+    monkeypatch.setitem(sys.modules, "parley.server.node.main", node)
     assert cli.main(["serve", "--port", "0", "--help"]) == 7
     assert seen == [["--port", "0", "--help"]]
 
@@ -572,7 +572,7 @@ def test_health_waits_until_the_server_serves(
                 server.start()
             server.set_serving(True)
 
-    monkeypatch.setattr("clients.cli_health.time.sleep", sleep)
+    monkeypatch.setattr("parley.clients.cli.health.time.sleep", sleep)
     assert cli.main(["health", "--wait", "60"]) == 0
     assert len(waited) >= 3
 

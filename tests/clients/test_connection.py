@@ -9,7 +9,8 @@ import grpc
 import pytest
 import trustme
 
-from clients import AsyncClient, Client, Retry, Serving, Tls, Unavailable, cli
+from parley.clients import AsyncClient, Client, Retry, Serving, Tls, Unavailable
+from parley.clients.cli import main as cli
 from tests.clients.fake_speech import FakeServer
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ import pytest
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
 
-from clients import Cancelled, Client, InvalidRequest, ServerFault, StreamConfig
-from clients.aio_status import Ending, Status
-from clients.config import Encoding, request
-from clients.errors import DETAILS_TRAILER, call_error
 from parley.asr.v1 import speech_pb2_grpc
+from parley.clients import Cancelled, Client, InvalidRequest, ServerFault, StreamConfig
+from parley.clients.aio_status import Ending, Status
+from parley.clients.config import Encoding, request
+from parley.clients.errors import DETAILS_TRAILER, call_error
 from tests.clients.fake_speech import RATE, FakeServer, Fault, toy_audio
 
 if TYPE_CHECKING:
@@ -106,13 +106,13 @@ async def test_servers_status_is_found_behind_a_failed_write(server: FakeServer)
             assert isinstance(call_error(await ending.status()), InvalidRequest)
             await sending
             hidden += (await call.code()) is grpc.StatusCode.INTERNAL
-    assert hidden, "grpc.aio tells the truth now: clients.aio_status is no longer needed"
+    assert hidden, "grpc.aio tells the truth now: parley.clients.aio_status is no longer needed"
 
 
 async def test_status_that_never_comes_is_not_waited_for_long(
     server: FakeServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clients.aio_status._PATIENCE_S", 0.02)
+    monkeypatch.setattr("parley.clients.aio_status._PATIENCE_S", 0.02)
     async with grpc.aio.insecure_channel(server.address) as channel:
         call = speech_pb2_grpc.SpeechStub(channel).StreamingRecognize()
         ending = Ending(call)

@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 from grpc import StatusCode
 
-from clients.errors import CallError, Exhausted, ServerFault, Unavailable
-from clients.pacing import paced, piece_bytes
-from clients.retry import Attempts, Retry
+from parley.clients.errors import CallError, Exhausted, ServerFault, Unavailable
+from parley.clients.pacing import paced, piece_bytes
+from parley.clients.retry import Attempts, Retry
 
 BUSY = Exhausted(StatusCode.RESOURCE_EXHAUSTED, "busy", retry_after_s=3.0)
 GONE = Unavailable(StatusCode.UNAVAILABLE, "gone")

@@ -7,8 +7,8 @@ import io
 import pyte
 import pytest
 
-from clients import Result
-from clients.painter import Painter
+from parley.clients import Result
+from parley.clients.cli.painter import Painter
 
 COLUMNS = 30
 

@@ -9,8 +9,8 @@ import av
 import numpy as np
 import pytest
 
-from clients import Encoding
-from clients.recordings import NotAudio, Recording, open_raw, open_recording, recut
+from parley.clients import Encoding
+from parley.clients.recordings import NotAudio, Recording, open_raw, open_recording, recut
 
 if TYPE_CHECKING:
     from pathlib import Path

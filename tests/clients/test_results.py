@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from clients import results
 from parley.asr.v1 import speech_pb2 as pb
+from parley.clients import results
 
 UNKNOWN = 99
 

@@ -14,11 +14,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clients import Control, Encoding, Exhausted, Result, Retry, SpeechEvent, SpeechEventKind, StreamConfig, Unavailable
-from clients.core import Session
-from clients.resume import HELD_LIMIT, Resume
-from clients.sync import _Sender
 from parley.asr.v1 import speech_pb2 as pb
+from parley.clients import (
+    Control,
+    Encoding,
+    Exhausted,
+    Result,
+    Retry,
+    SpeechEvent,
+    SpeechEventKind,
+    StreamConfig,
+    Unavailable,
+)
+from parley.clients.core import Session
+from parley.clients.resume import HELD_LIMIT, Resume
+from parley.clients.sync import _Sender
 from tests.clients.conftest import SOON, AsyncCaller, Caller, SyncCaller
 from tests.clients.fake_speech import RATE, FakeServer, Fault, retry_info, toy_audio
 

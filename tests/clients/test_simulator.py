@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from clients import Encoding, Result, StreamConfig
-from clients.simulated_call import CallReport, CallSource, Line, Pace, Send
-from clients.simulator import main, simulate, simulate_in_processes
-from clients.simulator_figures import Figures, Spread, table
+from parley.clients import Encoding, Result, StreamConfig
+from parley.clients.simulated_call import CallReport, CallSource, Line, Pace, Send
+from parley.clients.simulator import main, simulate, simulate_in_processes
+from parley.clients.simulator_figures import Figures, Spread, table
 from tests.clients.fake_speech import RATE, FakeServer, Fault, toy_audio
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def test_command_prints_a_table(server: FakeServer, recording: str, capsys: pyte
 def test_command_prints_json_and_names_failures(
     server: FakeServer, recording: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("clients.simulator_figures.TOO_LATE_S", -1.0)
+    monkeypatch.setattr("parley.clients.simulator_figures.TOO_LATE_S", -1.0)
     server.speech.stream_faults = [Fault(grpc.StatusCode.INTERNAL)]
     assert main(["--server", server.address, "--json", "--speed", "10", "--calls", "2", recording]) == 1
     captured = capsys.readouterr()
@@ -222,5 +222,5 @@ def test_command_ends_on_ctrl_c(recording: str, monkeypatch: pytest.MonkeyPatch)
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("clients.simulator.simulate_in_processes", interrupted)
+    monkeypatch.setattr("parley.clients.simulator.simulate_in_processes", interrupted)
     assert main([recording]) == 130

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from clients import Result, Word
-from clients.subtitles import LINE, LONGEST_MS, SHORTEST_MS, Cue, cues, srt, vtt
+from parley.clients import Result, Word
+from parley.clients.cli.subtitles import LINE, LONGEST_MS, SHORTEST_MS, Cue, cues, srt, vtt
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

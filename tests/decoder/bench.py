@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from decoder.acoustic import Chunk
-from decoder.device import BatchLimits, DeviceWorker, Job, Outcome, Whole, Work
-from decoder.types import Passes
+from parley.decoder.engine.worker import BatchLimits, DeviceWorker, Job, Outcome, Whole, Work
+from parley.decoder.models.acoustic import Chunk
+from parley.decoder.values import Passes
 from tests.decoder.fakes import CHUNKS, WAIT_S, SteppedModel
 
 if TYPE_CHECKING:

@@ -8,14 +8,14 @@ import kaldi_native_fbank as knf
 import numpy as np
 import torch
 
-from decoder.acoustic import Chunk
+from parley.decoder.models.acoustic import Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
-    from decoder.acoustic import AcousticModel
+    from parley.decoder.models.acoustic import AcousticModel
 
 
 def noise(samples: int, seed: int = 0) -> NDArray[np.int16]:

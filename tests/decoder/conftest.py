@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
-from decoder.model_folder import ModelFolder
-from decoder.recognizer import Recognizer, RecognizerConfig
-from decoder.second_pass import SecondPass
-from decoder.types import Passes
+from parley.decoder.model_folder import ModelFolder
+from parley.decoder.models.moonshine import SecondPass
+from parley.decoder.recognizer import Recognizer, RecognizerConfig
+from parley.decoder.values import Passes
 from tests.decoder.streams import Clock, Loudness
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def loud_is_speech() -> Iterator[None]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """A stream's clock, which the test sets."""
     clock = Clock()
-    monkeypatch.setattr("decoder.stream.time", clock)
+    monkeypatch.setattr("parley.decoder.engine.stream.time", clock)
     return clock
 
 

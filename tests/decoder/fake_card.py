@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any, cast
 
-from decoder import acoustic
-from decoder.torch_device import memory_errors
+from parley.decoder.models import acoustic
+from parley.decoder.torch_device import memory_errors
 from tests.decoder.fakes import WAIT_S
 
 if TYPE_CHECKING:
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
-    from decoder.acoustic import AcousticModel, Chunk
-    from decoder.model_folder import ModelFolder
+    from parley.decoder.model_folder import ModelFolder
+    from parley.decoder.models.acoustic import AcousticModel, Chunk
 
 SHORT = "CUDA out of memory. Tried to allocate 20.00 MiB (GPU 0; 79.15 GiB total capacity; 5.38 MiB free)"
 ADVICE = "CUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace may be wrong."

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from decoder.acoustic import Chunk
-from decoder.device import DeviceWorker, Job, Outcome, Whole, Work
-from decoder.errors import DeviceError
-from decoder.types import Hypothesis, Transcript, Word
-from decoder.vad import FRAME, Vad
+from parley.decoder.engine.worker import DeviceWorker, Job, Outcome, Whole, Work
+from parley.decoder.errors import DeviceError
+from parley.decoder.models.acoustic import Chunk
+from parley.decoder.speech.vad import FRAME, Vad
+from parley.decoder.values import Hypothesis, Transcript, Word
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from decoder.search.ctc import Wishes
+    from parley.decoder.search.ctc import Wishes
 
 WAIT_S = 20.0  # of anything that must come: only a failing test waits so long
 CHUNKS = (Work.CHUNK, Work.CATCH_UP)

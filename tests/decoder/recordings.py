@@ -1,4 +1,4 @@
-"""Recordings in every form, made here, and the short ways to read them. For the tests of decoder.audio."""
+"""Recordings in every form, made here, and the short ways to read them. For the tests of parley.decoder.audio."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import av
 import numpy as np
 import soundfile
 
-from decoder.audio import open_file, open_reader
-from decoder.audio.codec import to_int16
-from decoder.audio.reader import LONGEST_BLOCK_S
-from decoder.types import AudioFormat, Encoding
+from parley.decoder.audio import open_file, open_reader
+from parley.decoder.audio.codec import to_int16
+from parley.decoder.audio.reader import LONGEST_BLOCK_S
+from parley.decoder.values import AudioFormat, Encoding
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
-from decoder.model_folder import ModelFolder
+from parley.decoder.model_folder import ModelFolder
 from scripts.speech import DATA, ROOT
 from tests.decoder.chunks import chunk_of
 from tests.speech import pcm_of
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from decoder.acoustic import AcousticModel
+    from parley.decoder.models.acoustic import AcousticModel
 
 DEVICES = ("cpu", "cuda:0") if torch.cuda.is_available() else ("cpu",)
 CHUNKS_MS = (160, 320, 640)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from decoder.acoustic import Chunk, ChunkShape
-from decoder.model_folder import ModelInfo
-from decoder.text import Vocabulary
-from decoder.types import Transcript
+from parley.decoder.model_folder import ModelInfo
+from parley.decoder.models.acoustic import Chunk, ChunkShape
+from parley.decoder.text.vocabulary import Vocabulary
+from parley.decoder.values import Transcript
 from tests.decoder.chunks import chunk_of
 
 if TYPE_CHECKING:
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from decoder.device import Result
-    from decoder.errors import DeviceError
-    from decoder.first_pass import FirstPass
-    from decoder.search.ctc import Wishes
+    from parley.decoder.engine.worker import Result
+    from parley.decoder.errors import DeviceError
+    from parley.decoder.models.first_pass import FirstPass
+    from parley.decoder.search.ctc import Wishes
 
 RATE = 16_000
 FRAME = RATE // 25  # samples, 40 ms

@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from decoder.language_model import LanguageModel, no_language_model
-from decoder.search.beam import Beam
-from decoder.search.ctc import Wishes
-from decoder.search.hotwords import automaton
-from decoder.search.settings import BeamSettings
-from decoder.text import Vocabulary
+from parley.decoder.search.beam import Beam
+from parley.decoder.search.ctc import Wishes
+from parley.decoder.search.hotwords import automaton
+from parley.decoder.search.language_model import LanguageModel, no_language_model
+from parley.decoder.search.settings import BeamSettings
+from parley.decoder.text.vocabulary import Vocabulary
+from parley.training.lm.kenlm_binary import write_binary
 from tests.speech import RECORDINGS, words_of
-from tests.training.tables import assembled
-from training.lm.kenlm_binary import write_binary
+from tests.training.lm.tables import assembled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from decoder.search import ctc
-    from decoder.types import Phrase
-    from tests.training.tables import Table
+    from parley.decoder.search import ctc
+    from parley.decoder.values import Phrase
+    from tests.training.lm.tables import Table
 
 BLANK = 0
 # Words can be spelled in several ways, and words begin in words. The mark of a word is also a token of its own.

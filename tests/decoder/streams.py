@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
-from decoder.acoustic import ChunkShape
-from decoder.device import Work
-from decoder.stream import Decoder, State, StreamSettings
-from decoder.types import EndpointRules, Passes, StreamOptions
-from decoder.vad import FRAME, FRAME_MS
+from parley.decoder.engine.stream import Decoder, State, StreamSettings
+from parley.decoder.engine.worker import Work
+from parley.decoder.models.acoustic import ChunkShape
+from parley.decoder.speech.vad import FRAME, FRAME_MS
+from parley.decoder.values import EndpointRules, Passes, StreamOptions
 from tests.decoder.fakes import CHUNKS, FakeWorker, chunk, said
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from decoder.acoustic import AcousticModel
-    from decoder.device import Job
-    from decoder.search.ctc import Wishes
-    from decoder.types import Event, Transcript
+    from parley.decoder.engine.worker import Job
+    from parley.decoder.models.acoustic import AcousticModel
+    from parley.decoder.search.ctc import Wishes
+    from parley.decoder.values import Event, Transcript
 
     E = TypeVar("E", bound=Event)
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from decoder.errors import ModelError
-from decoder.model_folder import ModelFolder
+from parley.decoder.errors import ModelError
+from parley.decoder.model_folder import ModelFolder
 
 if TYPE_CHECKING:
     from pathlib import Path

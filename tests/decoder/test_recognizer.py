@@ -16,10 +16,10 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from decoder import recognizer as module
-from decoder.acoustic import CHUNKS_MS
-from decoder.audio import open_file
-from decoder.errors import (
+from parley.decoder import recognizer as module
+from parley.decoder.audio import open_file
+from parley.decoder.engine.stream import PENDING_SEGMENTS
+from parley.decoder.errors import (
     AudioTooLong,
     BadAudio,
     Cancelled,
@@ -29,11 +29,11 @@ from decoder.errors import (
     OutOfMemory,
     UnknownModel,
 )
-from decoder.model_folder import ModelFolder
-from decoder.recognizer import FileResult, Recognizer, RecognizerConfig, Stream
-from decoder.search.beam import Beam
-from decoder.stream import PENDING_SEGMENTS
-from decoder.types import (
+from parley.decoder.model_folder import ModelFolder
+from parley.decoder.models.acoustic import CHUNKS_MS
+from parley.decoder.recognizer import FileResult, Recognizer, RecognizerConfig, Stream
+from parley.decoder.search.beam import Beam
+from parley.decoder.values import (
     Advanced,
     AudioFormat,
     Encoding,
@@ -62,9 +62,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from decoder.acoustic import Chunk
-    from decoder.audio import FileAudio
-    from decoder.pool import Lease
+    from parley.decoder.audio import FileAudio
+    from parley.decoder.engine.pool import Lease
+    from parley.decoder.models.acoustic import Chunk
 
 MONO = AudioFormat(Encoding.LINEAR16, RATE, 1)
 PAUSE = bytes(2 * RATE)  # 1 s

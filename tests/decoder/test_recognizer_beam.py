@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from decoder.audio import open_file
-from decoder.errors import InvalidOption
-from decoder.recognizer import Recognizer, RecognizerConfig
-from decoder.types import EndpointRules, Passes, Phrase, SearchOptions, StreamOptions
+from parley.decoder.audio import open_file
+from parley.decoder.errors import InvalidOption
+from parley.decoder.recognizer import Recognizer, RecognizerConfig
+from parley.decoder.values import EndpointRules, Passes, Phrase, SearchOptions, StreamOptions
 from tests.decoder.conftest import FIRST_MODEL, running
 from tests.decoder.searching import read_model, table_of_speech
 from tests.decoder.test_recognizer import MONO, PAUSE, stream, text_of, transcribe
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from decoder.types import Hypothesis
+    from parley.decoder.values import Hypothesis
 
 
 @pytest.fixture(scope="module")
@@ -109,7 +109,7 @@ def test_words_behind_a_cut_are_scored_behind_the_words_before_it(with_words: Re
 
     going_on = heard()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("decoder.stream.Decoder._goes_on_from", lambda *_: None)
+        patch.setattr("parley.decoder.engine.stream.Decoder._goes_on_from", lambda *_: None)
         forgetful = heard()
     assert len(going_on) == len(forgetful) > 2
     assert going_on[0] == forgetful[0]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from decoder.side_by_side import SideBySide
+from parley.decoder.side_by_side import SideBySide
 
 
 @given(st.lists(st.integers(), max_size=20), st.integers(1, 5), st.integers(1, 6))

@@ -7,9 +7,9 @@ import re
 import pytest
 import torch
 
-from decoder import torch_device as module
-from decoder.errors import ModelError, OutOfMemory
-from decoder.torch_device import memory_errors, torch_device
+from parley.decoder import torch_device as module
+from parley.decoder.errors import ModelError, OutOfMemory
+from parley.decoder.torch_device import memory_errors, torch_device
 from tests.decoder.reference import DEVICES
 
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from decoder.errors import InvalidOption
-from decoder.types import AudioFormat, EndpointRules, StreamOptions
+from parley.decoder.errors import InvalidOption
+from parley.decoder.values import AudioFormat, EndpointRules, StreamOptions
 
 if TYPE_CHECKING:
     from collections.abc import Callable

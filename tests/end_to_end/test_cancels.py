@@ -45,7 +45,7 @@ async def give_up(address: str, stub: SpeechAsyncStub, chance: random.Random) ->
                 await call.read()
             if way == "deadline":
                 await call.code()
-        except (grpc.RpcError, grpc.aio.InternalError, asyncio.InvalidStateError):  # as clients.aio takes them
+        except (grpc.RpcError, grpc.aio.InternalError, asyncio.InvalidStateError):  # as parley.clients.aio takes them
             assert way == "deadline", way
         finally:
             if way != "connection":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from clients import cli
+from parley.clients.cli import main as cli
 from scripts.node_process import NodeProcess
 from scripts.speech import DATA
 

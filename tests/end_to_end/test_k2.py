@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING
 import grpc
 import pytest
 
-from decoder.graph.build import grammar_graph, language_model_graph
-from decoder.graph.graph import write_graph
-from decoder.text import Vocabulary
 from parley.asr.v1 import speech_pb2 as pb
 from parley.asr.v1 import speech_pb2_grpc
+from parley.decoder.search.lattice.graph import write_graph
+from parley.decoder.text.vocabulary import Vocabulary
+from parley.server.node.settings import DEFAULT_FIRST_MODEL
+from parley.training.graph.build import grammar_graph, language_model_graph
 from scripts.node_process import NodeProcess
 from scripts.scoring import count_errors
-from server.config import DEFAULT_FIRST_MODEL
 from tests.end_to_end.calls import PCM, cut, read_final, recognize, requests, stream
 from tests.server.small_lm import write_lm
 from tests.speech import RECORDINGS, pcm_of, words_of
@@ -43,7 +43,7 @@ needs_k2 = pytest.mark.skipif(not HAS_K2, reason="k2 is in another lane: make te
 @pytest.mark.skipif(HAS_K2, reason="k2 is here")
 def test_without_k2_one_line_says_so() -> None:
     flags = ("--passes", "first", "--search", "k2", "--port", "0", "--metrics-port", "-1", "--log-format", "json")
-    ran = subprocess.run([sys.executable, "-m", "clients.cli", "serve", *flags], capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, "-m", "parley.clients.cli", "serve", *flags], capture_output=True, text=True)
     assert ran.returncode == 2
     said = ran.stderr.strip().splitlines()[-1]
     assert 'search = "k2": k2 is not installed here' in said

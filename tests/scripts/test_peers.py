@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from clients.config import Encoding
-from clients.simulated_call import CallReport, Send
+from parley.clients.config import Encoding
+from parley.clients.simulated_call import CallReport, Send
 from scripts.peers import __main__ as comparison
 from scripts.peers import measure, report
 from scripts.peers.callers import Played, play_in_process

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.config import Encoding
-from clients.results import Result, Transcript, Word
+from parley.clients.config import Encoding
+from parley.clients.results import Result, Transcript, Word
 from scripts import reliability as module
 from scripts.reliability import (
     BINS,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from types import TracebackType
 
-    from clients import AsyncClient, RecognitionConfig, StreamConfig
+    from parley.clients import AsyncClient, RecognitionConfig, StreamConfig
 
 SVG = "{http://www.w3.org/2000/svg}"
 PAIRS = st.lists(st.tuples(st.floats(0, 1), st.booleans()), max_size=60)

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from decoder import recognizer
-from decoder.stream import Decoder
-from decoder.types import EndpointRules, Final, Hypothesis, Scores, Source, Word, WordTiming
-from decoder.vad import SAMPLE_RATE
+from parley.decoder import recognizer
+from parley.decoder.engine.stream import Decoder
+from parley.decoder.speech.vad import SAMPLE_RATE
+from parley.decoder.values import EndpointRules, Final, Hypothesis, Scores, Source, Word, WordTiming
 from scripts.scoring import WordErrors
 from scripts.seams import (
     GAP_MS,
@@ -33,8 +33,8 @@ from tests.decoder.searching import BLANK, EVERYTHING, VOCABULARY, read_model, w
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from decoder.acoustic import AcousticModel
-    from decoder.language_model import LanguageModel
+    from parley.decoder.models.acoustic import AcousticModel
+    from parley.decoder.search.language_model import LanguageModel
 
 CUT, PAUSE, ELSEWHERE = Place.CUT, Place.PAUSE, Place.ELSEWHERE
 

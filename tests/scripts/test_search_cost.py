@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from decoder.search.beam import Beam
-from decoder.types import MOST_PHRASES
+from parley.decoder.search.beam import Beam
+from parley.decoder.values import MOST_PHRASES
 from scripts.search_cost import (
     ALTERNATIVES,
     POINTS,
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from decoder.search import ctc
+    from parley.decoder.search import ctc
 
 
 class Noted(Beam):

@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from clients.config import Encoding
+from parley.clients.config import Encoding
 from scripts.scoring import WordErrors
 from scripts.speech import DATA, recordings
 from scripts.wer import Run, parse_sizes, read_manifest, same_words

@@ -8,8 +8,8 @@ import pytest
 from grpc import aio
 
 from parley.asr.v1 import speech_pb2_grpc
-from server.config import Settings
-from server.node.app import Node
+from parley.server.node.app import Node
+from parley.server.node.settings import Settings
 from tests.server.fakes import FakeRecognizer
 
 if TYPE_CHECKING:

@@ -5,20 +5,31 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
-from decoder.errors import UnknownModel
-from decoder.model_folder import ModelInfo
-from decoder.pool import DecoderPool
-from decoder.recognizer import FileResult, Memory, SearchFigures
-from decoder.types import Advanced, Cursors, Final, Finished, Hypothesis, Partial, Passes, Source, Word, WordTiming
+from parley.decoder.engine.pool import DecoderPool
+from parley.decoder.errors import UnknownModel
+from parley.decoder.model_folder import ModelInfo
+from parley.decoder.recognizer import FileResult, Memory, SearchFigures
+from parley.decoder.values import (
+    Advanced,
+    Cursors,
+    Final,
+    Finished,
+    Hypothesis,
+    Partial,
+    Passes,
+    Source,
+    Word,
+    WordTiming,
+)
 
 if TYPE_CHECKING:
     import threading
     from collections.abc import Callable, Iterator
 
-    from decoder.audio import FileAudio
-    from decoder.pool import Lease
-    from decoder.search.wishes import WishMaker
-    from decoder.types import AudioFormat, Sink, StreamOptions
+    from parley.decoder.audio import FileAudio
+    from parley.decoder.engine.pool import Lease
+    from parley.decoder.search.wishes import WishMaker
+    from parley.decoder.values import AudioFormat, Sink, StreamOptions
 
 MODEL = ModelInfo(
     name="fake", languages=("en", "de"), sample_rate=16_000, description="says what it is told", license="0BSD"

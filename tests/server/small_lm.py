@@ -6,7 +6,7 @@ import contextlib
 import io
 from typing import TYPE_CHECKING
 
-from training.lm.cli import main
+from parley.training.lm.cli import main
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -14,9 +14,9 @@ from grpc import aio
 
 from parley.asr.v1 import speech_pb2 as pb
 from parley.asr.v1 import speech_pb2_grpc
+from parley.server.node.app import Node
+from parley.server.node.settings import Settings
 from scripts.speech import DATA
-from server.config import Settings
-from server.node.app import Node
 from tests.server.wire import FINALIZE, PCM, STEREO, audio, configured, read_all, read_one, refusal, refusal_of
 from tests.speech import RATE, pcm_of
 

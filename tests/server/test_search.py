@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from decoder.errors import ModelError
-from decoder.search.wishes import Weights, WishMaker
-from decoder.types import Phrase, SearchOptions
 from parley.asr.v1 import speech_pb2 as pb
-from server.config import Settings
-from server.node.app import Node
+from parley.decoder.errors import ModelError
+from parley.decoder.search.wishes import Weights, WishMaker
+from parley.decoder.values import Phrase, SearchOptions
+from parley.server.node.app import Node
+from parley.server.node.settings import Settings
 from tests.server.fakes import FakeRecognizer
 from tests.server.small_lm import write_lm
 from tests.server.wire import PCM, configured, read_all

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from clients import cli
-from clients.capacity import cli as capacity
-from clients.capacity.level import Load, NothingMeasured, Run
-from clients.capacity.node import Node
+from parley.clients.capacity import cli as capacity
+from parley.clients.capacity.level import Load, NothingMeasured, Run
+from parley.clients.capacity.node import Node
+from parley.clients.cli import main as cli
 from tests.clients.capacity.runs import made
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from clients.capacity.slo import Slo
-    from clients.cli_common import Access
+    from parley.clients.capacity.slo import Slo
+    from parley.clients.cli.common import Access
     from tests.clients.fake_speech import FakeServer
 
 AT = ("--server", "127.0.0.1:9")  # nobody is there
@@ -45,7 +45,7 @@ def holds(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
             asked.append(callers)
             return made(callers, limit)
 
-        monkeypatch.setattr("clients.capacity.level.run", run)
+        monkeypatch.setattr("parley.clients.capacity.level.run", run)
         return asked
 
     return install
@@ -242,7 +242,7 @@ def test_sigterm_ends_it_as_ctrl_c_does(
         asked.append(callers)
         return made(callers, 99)
 
-    monkeypatch.setattr("clients.capacity.level.run", run)
+    monkeypatch.setattr("parley.clients.capacity.level.run", run)
     before = signal.getsignal(signal.SIGTERM)
     assert cli.main(["capacity", *at, "--p99-final", "100ms"]) == 130
     assert signal.getsignal(signal.SIGTERM) == before

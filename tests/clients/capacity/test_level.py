@@ -8,15 +8,15 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from clients.capacity import level
-from clients.capacity.level import Load, NothingMeasured, Played, judge, play_calls, play_files
-from clients.capacity.node import Node
-from clients.capacity.search import Outcome
-from clients.capacity.slo import Duration, FileLimit, Size, Slo
-from clients.cli_common import Access
-from clients.config import Encoding, StreamConfig
-from clients.simulated_call import CallSource
-from clients.simulator_figures import Spread
+from parley.clients.capacity import level
+from parley.clients.capacity.level import Load, NothingMeasured, Played, judge, play_calls, play_files
+from parley.clients.capacity.node import Node
+from parley.clients.capacity.search import Outcome
+from parley.clients.capacity.slo import Duration, FileLimit, Size, Slo
+from parley.clients.cli.common import Access
+from parley.clients.config import Encoding, StreamConfig
+from parley.clients.simulated_call import CallSource
+from parley.clients.simulator_figures import Spread
 from tests.clients.fake_speech import RATE, FakeServer, Fault, toy_audio
 
 TOY = StreamConfig(encoding=Encoding.LINEAR16, sample_rate=RATE)

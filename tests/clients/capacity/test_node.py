@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, start_http_server
 
-from clients.capacity import node
-from clients.capacity.node import NodeFailed, Watch, elsewhere, scrape, serve
+from parley.clients.capacity import node
+from parley.clients.capacity.node import NodeFailed, Watch, elsewhere, scrape, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

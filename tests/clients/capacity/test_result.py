@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from clients.capacity.curves import even_ticks, panels
-from clients.capacity.level import Played
-from clients.capacity.page import page
-from clients.capacity.picture import draw
-from clients.capacity.result import check_config, medians, table, with_decoders, write_decoders
-from clients.capacity.search import Outcome, Plan
-from clients.capacity.slo import Duration, Slo
+from parley.clients.capacity.curves import even_ticks, panels
+from parley.clients.capacity.level import Played
+from parley.clients.capacity.page import page
+from parley.clients.capacity.picture import draw
+from parley.clients.capacity.result import check_config, medians, table, with_decoders, write_decoders
+from parley.clients.capacity.search import Outcome, Plan
+from parley.clients.capacity.slo import Duration, Slo
 from tests.clients.capacity.runs import made, result
 
 if sys.version_info >= (3, 11):

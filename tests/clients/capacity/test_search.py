@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.capacity.search import STEP_SHARE, Outcome, Plan, Trial, answer, next_level
+from parley.clients.capacity.search import STEP_SHARE, Outcome, Plan, Trial, answer, next_level
 
 if TYPE_CHECKING:
     import random

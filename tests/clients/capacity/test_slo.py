@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.capacity.slo import Duration, FileLimit, Size, Slo
+from parley.clients.capacity.slo import Duration, FileLimit, Size, Slo
 
 milliseconds = st.integers(1, 99_999)
 

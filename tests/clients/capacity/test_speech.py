@@ -13,10 +13,10 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clients.capacity import speech
-from clients.capacity.speech import cut, examples, load_calls, load_file, read
-from clients.config import Encoding
-from clients.recordings import NotAudio
+from parley.clients.capacity import speech
+from parley.clients.capacity.speech import cut, examples, load_calls, load_file, read
+from parley.clients.config import Encoding
+from parley.clients.recordings import NotAudio
 from scripts.speech import CALL, DATA
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""The `parley` command: what it is told on a terminal, and what it shows there."""

@@ -1,0 +1,639 @@
+"""Wires models, devices, pool and streams from one config: the decoder library's front door.
+
+with Recognizer(RecognizerConfig(second_model_dir=Path("models/moonshine-tiny-en"))) as recognizer:
+    with recognizer.pool.lend(timeout=1.0) as lease:
+        stream = recognizer.open_stream(lease, AudioFormat(), StreamOptions(), sink=print)
+        for _ in stream.accept(wav_bytes):  # a live server would let others have their turn
+            while not stream.has_room:
+                time.sleep(0.01)
+        for _ in stream.finish():  # ... Final..., Finished
+            pass
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from parley.decoder.audio import open_reader
+from parley.decoder.device_errors import lost_by
+from parley.decoder.engine.pool import DecoderPool
+from parley.decoder.engine.stream import AUDIO_BYTES, Decoder, State, StreamSettings
+from parley.decoder.engine.worker import BatchLimits, DeviceWorker, WholeModel
+from parley.decoder.errors import (
+    AudioTooLong,
+    Cancelled,
+    DeviceError,
+    InvalidOption,
+    ModelError,
+    OutOfMemory,
+    UnknownModel,
+)
+from parley.decoder.model_folder import ModelFolder
+from parley.decoder.models.acoustic import CHUNKS_MS
+from parley.decoder.models.cards import usable_cards
+from parley.decoder.models.moonshine import SecondPass
+from parley.decoder.search.calibration import Calibration
+from parley.decoder.search.ctc import TOKENS
+from parley.decoder.search.settings import beam_settings
+from parley.decoder.side_by_side import SideBySide
+from parley.decoder.speech.vad import SAMPLE_RATE
+from parley.decoder.values import (
+    LONGEST_UTTERANCE_MS,
+    MOST_BEAM,
+    Cursors,
+    Encoding,
+    EndpointRules,
+    Failed,
+    Final,
+    Finished,
+    Passes,
+    Precision,
+    SearchKind,
+    SearchOptions,
+    StreamOptions,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from parley.decoder.audio import FileAudio
+    from parley.decoder.engine.pool import Lease
+    from parley.decoder.engine.worker import Observer
+    from parley.decoder.model_folder import ModelInfo
+    from parley.decoder.models.acoustic import AcousticModel
+    from parley.decoder.models.first_pass import FirstPass, Lattices
+    from parley.decoder.search.lattice.process import LatticeProcess
+    from parley.decoder.search.wishes import Weights, WishMaker
+    from parley.decoder.values import AudioFormat, Event, Sink
+
+# A recording is cut where it pauses long, so that the model hears whole sentences.
+FILE_RULES = EndpointRules(silence_after_speech_ms=1_500, longest_utterance_ms=24_000)
+CANCEL_POLL_S = 0.1
+NO_SEARCH = "none: nothing here searches; a first pass by beams or lattices does, with its model named"
+
+
+@dataclass(frozen=True, slots=True)
+class RecognizerConfig:
+    """What a recognizer is made of.
+
+    passes: what decodes; each pass named needs its model's folder. devices: "cpu", "cuda:N", or "auto" alone: every
+    CUDA card, else the CPU; or "cpu:0", "cpu:1" and so on: the CPU in so many shares, each with a model of its own.
+    decoders: preallocated, a device. threads: cores a device's models may use; 0: all, a share of the CPU its share.
+    chunk_ms: audio in a step of the first pass. max_chunk_batch: calls in such a step, at most. precision: of our own
+    network in it, on a CPU. final_budget_ms: with both passes, how long a live final may wait for the second; 0: as
+    long as it takes. partial_interval_ms: the least time between a stream's partials by the second pass, 0 for no
+    partials at all. vad_aggressiveness: 0 to 3, how readily sound is called noise. max_batch: utterances decoded
+    together. max_batch_s, max_live_batch_s: seconds of audio in them, padding counted, of files and of live calls; a
+    live final may have to wait for another live batch.
+
+    search: how the first pass's words are found. beam: hypotheses that an utterance has. language_model: a file, None
+    for none; language_weight and word_bonus: None for what its model.toml says. hotwords: a file of them.
+    graphs_dir: of what lattices may be searched over, NAME.graph each. graph: the name of the one for recordings,
+    unless a request names another; "tokens": all that the model can say. lattice_finals: live finals are searched over
+    it too.
+    """
+
+    first_model_dir: Path | None = None
+    second_model_dir: Path | None = None
+    passes: Passes = Passes.SECOND
+    devices: tuple[str, ...] = ("auto",)
+    decoders: int = 64
+    threads: int = 0
+    chunk_ms: int = 320
+    max_chunk_batch: int = 32
+    precision: Precision = Precision.AUTO
+    final_budget_ms: int = 2_000
+    partial_interval_ms: int = 300
+    vad_aggressiveness: int = 2
+    max_batch: int = 8
+    max_batch_s: float = 160.0
+    max_live_batch_s: float = 20.0
+    search: SearchKind = SearchKind.BEAM
+    beam: int = 24
+    language_model: Path | None = None
+    language_weight: float | None = None
+    word_bonus: float | None = None
+    hotwords: Path | None = None
+    graphs_dir: Path | None = None
+    graph: str = TOKENS
+    lattice_finals: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises ValueError that names every fault."""
+        faults = []
+        ranges = (
+            ("decoders", self.decoders, 1, 100_000),
+            ("threads", self.threads, 0, 1_024),
+            ("max_chunk_batch", self.max_chunk_batch, 1, 100_000),
+            ("final_budget_ms", self.final_budget_ms, 0, 60_000),
+            ("vad_aggressiveness", self.vad_aggressiveness, 0, 3),
+            ("max_batch", self.max_batch, 1, 1_024),
+            ("max_batch_s", self.max_batch_s, 1, 36_000),
+            ("max_live_batch_s", self.max_live_batch_s, 1, 36_000),
+            ("beam", self.beam, 1, MOST_BEAM),
+            ("language_weight", self.language_weight or 0, 0, 5),
+            ("word_bonus", self.word_bonus or 0, -10, 10),
+        )
+        faults += [f"{name}: got {n}, need {low} to {high}" for name, n, low, high in ranges if not low <= n <= high]
+        if self.chunk_ms not in CHUNKS_MS:
+            faults.append(f"chunk_ms: got {self.chunk_ms}, need one of {', '.join(map(str, CHUNKS_MS))}")
+        for name, folder, other in (
+            ("first_model_dir", self.first_model_dir, Passes.SECOND),
+            ("second_model_dir", self.second_model_dir, Passes.FIRST),
+        ):
+            if folder is None and self.passes is not other:
+                faults.append(f"{name}: not set, but passes = {self.passes.value} needs it")
+        if self.partial_interval_ms and not 100 <= self.partial_interval_ms <= 10_000:
+            faults.append(f"partial_interval_ms: got {self.partial_interval_ms}, need 0 (none) or 100 to 10000")
+        if not self.devices or len(set(self.devices)) < len(self.devices):
+            faults.append(f"devices: got {list(self.devices)}, need one or more, each once")
+        if "auto" in self.devices and len(self.devices) > 1:
+            faults.append('devices: "auto" stands alone')
+        if "cpu" in self.devices and any(device.startswith("cpu:") for device in self.devices):
+            faults.append('devices: "cpu" is the whole of it, need it without shares such as "cpu:0"')
+        faults += [
+            f'devices: got {device!r}, need "auto", "cpu", "cuda:N" or "cpu:N"'
+            for device in self.devices
+            if device not in ("auto", "cpu") and re.fullmatch(r"(cuda|cpu):(0|[1-9][0-9]{0,3})", device) is None
+        ]
+        if faults:
+            raise ValueError("; ".join(faults))
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What a decoder holds from start to end, in bytes: its audio and its search in the process, its caches on the
+    device."""
+
+    audio_bytes: int
+    search_bytes: int
+    cache_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchFigures:
+    """ngrams: of the language model, how many of each order; () without one. hotwords: phrases of the recognizer's
+    own."""
+
+    ngrams: tuple[int, ...]
+    language_model_bytes: int
+    hotwords: int
+    weights: Weights
+
+    @classmethod
+    def of(cls, maker: WishMaker) -> SearchFigures:
+        model = maker.sources.language_model
+        return cls(model.counts, model.file_bytes, len(maker.sources.phrases), maker.weights)
+
+
+class Recognizer:
+    def __init__(self, config: RecognizerConfig, observer: Observer | None = None) -> None:
+        """Loads the models on every device, allocates all decoders, starts the workers. Raises ModelError."""
+        self._passes, self._vad_aggressiveness = config.passes, config.vad_aggressiveness
+        self._settings = StreamSettings(config.passes, config.partial_interval_ms, config.final_budget_ms)
+        folders = {Passes.FIRST: config.first_model_dir, Passes.SECOND: config.second_model_dir}
+        read = {
+            by: _read(path) for by, path in folders.items() if path is not None and config.passes in (by, Passes.BOTH)
+        }
+        self.devices = resolve_devices(config.devices, config.passes)
+        self.lost: list[str] = []  # those of the devices that do not work any more
+        self._wish_maker: WishMaker | None = None
+        self._lattice_finals = config.lattice_finals
+        self._lattice_process: LatticeProcess | None = None
+        # Recordings are heard one after the other: if all their threads wanted Python's lock at once, whoever takes the
+        # audio of live calls would wait for each of them in turn.
+        self._hearing = threading.Lock()
+        self._workers: dict[str, DeviceWorker] = {}
+        self._first: dict[str, FirstPass] = {}
+        self._shares = sum(place(device) == "cpu" for device in self.devices)
+        limits = BatchLimits(
+            chunks=config.max_chunk_batch,
+            jobs=config.max_batch,
+            file_s=config.max_batch_s,
+            live_s=config.max_live_batch_s,
+        )
+        try:
+            names = [folder.info.name for folder in read.values()]
+            if len(set(names)) < len(names):
+                raise ModelError(f"both passes' models are called {names[0]!r}: requests could not tell them apart")
+            if Passes.FIRST in read and config.search is not SearchKind.BEST_PATH:
+                self._wish_maker = wish_maker(read[Passes.FIRST], config)
+            for device in self.devices:
+                threads = config.threads or self._cores_of(device)
+                models: dict[Passes, WholeModel] = {}
+                if Passes.SECOND in read:
+                    models[Passes.SECOND] = SecondPass(read[Passes.SECOND], place(device), threads)
+                if Passes.FIRST in read:
+                    self._first[device] = models[Passes.FIRST] = self._first_pass(
+                        read[Passes.FIRST], place(device), threads, config
+                    )
+                self._workers[device] = DeviceWorker(
+                    device,
+                    models,
+                    SAMPLE_RATE,
+                    limits,
+                    observer or _Unobserved(),
+                    self._first.get(device),
+                    self._on_lost,
+                )
+            self.pool = DecoderPool(
+                [[self._decoder(device, slot) for slot in range(config.decoders)] for device in self.devices],
+                rebuild=lambda broken: self._decoder(broken.device, broken.slot),
+            )
+        except BaseException as error:
+            self.close()
+            if isinstance(error, (OutOfMemory, MemoryError)):
+                raise ModelError(f"no memory for {config.decoders} decoders a device: {error}") from error
+            if isinstance(error, RuntimeError) and (reason := lost_by(error)) is not None:
+                raise ModelError(f"a card failed at start: {reason}") from error
+            raise
+        # The first is the default: finals are its words.
+        self.models = tuple(read[by].info for by in (Passes.SECOND, Passes.FIRST) if by in read)
+        self._by_pass = {by: folder.info for by, folder in read.items()}
+
+    def _first_pass(self, folder: ModelFolder, device: str, threads: int, config: RecognizerConfig) -> FirstPass:
+        # Imported here: torch and numba take seconds and 250 MB, and a node without a first pass does without.
+        from parley.decoder.models.first_pass import FirstPass
+
+        model = _acoustic_model(folder, device, threads, config)
+        if config.search is SearchKind.BEST_PATH:
+            return FirstPass(model)
+        from parley.decoder.search.beam import Beam
+
+        settings, calibration = beam_settings(folder), Calibration.read(folder)
+        side_by_side = SideBySide(threads, "search")
+        return FirstPass(
+            model,
+            lambda slots: Beam(slots, model.vocabulary, model.blank, settings, calibration, side_by_side),
+            self._lattices(model, device, config) if config.search is SearchKind.K2 else None,
+            settings.blank_penalty,
+        )
+
+    def _lattices(self, model: AcousticModel, device: str, config: RecognizerConfig) -> Lattices:
+        """The device's lattice search. On a CPU it is in a process of its own."""
+        from parley.decoder.search.lattice.graph import read_graph
+        from parley.decoder.search.lattice.k2 import LatticeSearch
+        from parley.decoder.search.lattice.process import WAITING, LatticeProcess
+
+        files = graph_files(config.graphs_dir)
+        if device != "cpu":
+            graphs = {name: read_graph(path, model.vocabulary) for name, path in files.items()}
+            return LatticeSearch(model.vocabulary, graphs, blank=model.blank, device=device)
+        if self._lattice_process is None:
+            waiting = WAITING * self._shares  # all of them have this one process
+            self._lattice_process = LatticeProcess(model.vocabulary, files, blank=model.blank, waiting=waiting)
+            try:
+                self._lattice_process.start().result()
+            except DeviceError as error:
+                raise ModelError(f'search = "k2": {error}') from None
+        return self._lattice_process
+
+    def _cores_of(self, device: str) -> int:
+        return max(1, _cores() // self._shares) if place(device) == "cpu" else _cores()
+
+    def _decoder(self, device: str, slot: int) -> Decoder:
+        first = self._first.get(device)
+        return Decoder(self._workers[device], slot, self._vad_aggressiveness, None if first is None else first.model)
+
+    @property
+    def memory(self) -> Memory:
+        """Of one decoder."""
+        first = next(iter(self._first.values()), None)
+        if first is None:
+            return Memory(AUDIO_BYTES, 0, 0)
+        return Memory(AUDIO_BYTES, first.search_bytes, first.model.slot_bytes)
+
+    def reload(self) -> None:
+        """Reads the language model's and the hotwords' files anew: for requests from now on, while those that are open
+        go on with what they have. Raises ModelError, and then all is as it was."""
+        if self._wish_maker is not None:
+            self._wish_maker.reload()
+
+    @property
+    def search(self) -> SearchFigures | None:
+        """What new requests' searches go by; None if there are none but best path."""
+        return None if self._wish_maker is None else SearchFigures.of(self._wish_maker)
+
+    def _settings_for(self, options: StreamOptions, recording: bool) -> StreamSettings:
+        """Raises InvalidOption."""
+        settings = replace(self._settings, recording=recording)
+        passes = options.passes or self._passes
+        # With both passes the first gives a live call its interim results, and a recording nothing.
+        if self._wish_maker is None or passes is Passes.SECOND or (passes is Passes.BOTH and recording):
+            if options.search.hotwords:
+                raise InvalidOption("speech_contexts", f"{len(options.search.hotwords)} phrases", NO_SEARCH)
+            if options.search != SearchOptions():
+                raise InvalidOption("search", "options", NO_SEARCH)
+            return settings
+        if passes is Passes.BOTH and (options.search.grammar or options.search.lattice):
+            name = "search.grammar" if options.search.grammar else "search.lattice"
+            raise InvalidOption(name, "one", "none where finals are the second pass's: name the first pass's model")
+        wishes = self._wish_maker.wishes(options.search)
+        wanted = self._lattice_finals or options.search.grammar or options.search.lattice
+        if passes is Passes.BOTH or not (recording or wanted):
+            wishes = replace(wishes, graph=None)
+        return replace(settings, wishes=wishes)
+
+    def find_model(self, name: str, language: str) -> tuple[ModelInfo, Passes]:
+        """The model of that name if it knows the language ("": any; "en-US" is "en"), and the passes it means.
+
+        "": what the config says; its name is then that of the model that finals are from. A model asked for by name
+        decodes alone. Raises UnknownModel.
+        """
+        passes = {model.name: by for by, model in self._by_pass.items()}
+        if name not in ("", *passes):
+            raise UnknownModel("model", name, tuple(passes))
+        wanted = [model for model in self.models if name in ("", model.name)]
+        for info in wanted:
+            if language and language.lower().split("-")[0] not in {known.lower() for known in info.languages}:
+                raise UnknownModel("language_code", language, info.languages)
+        info = wanted[0]
+        return info, passes[name] if name else self._passes
+
+    def open_stream(
+        self, lease: Lease, fmt: AudioFormat, options: StreamOptions, sink: Sink, max_audio_s: float = 4 * 3600.0
+    ) -> Stream:
+        """A live stream over the lease's decoders, one a channel with fmt.separate_channels, else one.
+
+        Raises InvalidOption for a search that the model does not have.
+        """
+        return Stream(lease, options, self._settings_for(options, recording=False), sink, max_audio_s, fmt)
+
+    def transcribe(
+        self,
+        lease: Lease,
+        audio: FileAudio,
+        options: StreamOptions,
+        max_audio_s: float = 4 * 3600.0,
+        cancelled: threading.Event | None = None,
+    ) -> FileResult:
+        """Decodes a whole recording, block by block, in this thread. The lease has `audio.channels` decoders.
+
+        Raises InvalidOption for a search that the model does not have, BadAudio, AudioTooLong, DeviceError, or
+        Cancelled soon after `cancelled` is set.
+        """
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        finals: list[Final] = []
+
+        def wait() -> bool:
+            """Takes one event; False for the last."""
+            while True:
+                if cancelled is not None and cancelled.is_set():
+                    raise Cancelled
+                try:
+                    event = events.get(timeout=CANCEL_POLL_S)
+                except queue.Empty:
+                    continue
+                if isinstance(event, Final):
+                    finals.append(event)
+                elif isinstance(event, Failed):
+                    raise event.error
+                return not isinstance(event, Finished)
+
+        options = replace(options, rules=FILE_RULES, interim_results=False)
+        settings = self._settings_for(options, recording=True)
+        stream = Stream(lease, options, settings, events.put, max_audio_s)
+        blocks = audio.blocks()
+        while True:
+            with self._hearing:
+                if (block := next(blocks, None)) is None:
+                    break
+                stream.accept_samples(block)
+            while not stream.has_room or not events.empty():
+                wait()
+            if cancelled is not None and cancelled.is_set():
+                raise Cancelled
+        for _ in stream.finish():
+            pass
+        while wait():
+            pass
+        finals.sort(key=lambda final: (final.start_ms, final.channel))
+        return FileResult(tuple(finals), stream.cursors.received_ms)
+
+    def look(self) -> None:
+        """To be called about once a second: cards that hang are given up. What a CPU is at ends, however late."""
+        for device, worker in self._workers.items():
+            if place(device) != "cpu":
+                worker.look()
+
+    def _on_lost(self, device: str) -> None:
+        self.lost.append(device)
+        self.pool.withdraw(device)
+
+    def waiting(self) -> dict[str, dict[str, int]]:
+        """By device, how many jobs of each kind wait for it."""
+        return {device: worker.waiting() for device, worker in self._workers.items()}
+
+    def close(self) -> None:
+        """Stops the workers. Streams still open get Failed(DeviceError)."""
+        for worker in self._workers.values():
+            worker.close()
+        if self._lattice_process is not None:
+            self._lattice_process.close()
+
+    def __enter__(self) -> Recognizer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class FileResult:
+    """A recording's finals, sorted by start time, then channel."""
+
+    finals: tuple[Final, ...]
+    audio_ms: int
+
+
+class Stream:
+    """A request's audio through its decoders. Feed it from one thread; see Recognizer.open_stream for events.
+
+    A few bytes may hold minutes of audio, so `accept` and `finish` do their work step by step, as they are drawn from.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        options: StreamOptions,
+        settings: StreamSettings,
+        sink: Sink,
+        max_audio_s: float,
+        fmt: AudioFormat | None = None,
+    ) -> None:
+        """fmt: of the bytes that `accept` gets; None if samples come ready made."""
+        self._decoders = lease.decoders
+        self._sink = sink
+        self._open = len(self._decoders)
+        self._over = False
+        self._received = 0
+        self._max_audio_s = max_audio_s
+        self._reader = None if fmt is None else open_reader(fmt, SAMPLE_RATE)
+        for channel, decoder in enumerate(self._decoders):
+            decoder.open(channel, options, settings, self._on_event)
+
+    def accept(self, data: bytes) -> Iterator[None]:
+        """Takes the next bytes, some milliseconds of work at a time. Raises BadAudio, AudioTooLong.
+
+        Yields wherever more is left: to look at `has_room`, and at others' work. Once no decoder listens any more,
+        what comes is not even looked at.
+        """
+        assert self._reader is not None
+        if self._listens():
+            yield from self._accept_blocks(self._reader.accept(data))
+
+    def _accept_blocks(self, blocks: Iterable[NDArray[np.int16]]) -> Iterator[None]:
+        for number, block in enumerate(blocks):
+            if number:
+                yield
+            self.accept_samples(block)
+
+    def _listens(self) -> bool:
+        return any(decoder.state in (State.SILENCE, State.UTTERANCE) for decoder in self._decoders)
+
+    def accept_samples(self, samples: NDArray[np.int16]) -> None:
+        """Takes the next samples (channels, n) at 16 kHz."""
+        self._received += samples.shape[1]
+        if self._received > self._max_audio_s * SAMPLE_RATE:
+            raise AudioTooLong(self._max_audio_s)
+        for decoder, row in zip(self._decoders, samples, strict=True):
+            decoder.accept(row)
+
+    def finalize(self) -> None:
+        """Ends the open utterance of every channel now."""
+        for decoder in self._decoders:
+            decoder.finalize()
+
+    def finish(self) -> Iterator[None]:
+        """No more audio: what is left is decoded, then Finished comes. Yields as `accept` does.
+
+        Raises BadAudio if the audio breaks off.
+        """
+        if self._reader is not None and self._listens():
+            yield from self._accept_blocks(self._reader.finish())
+        for decoder in self._decoders:
+            decoder.finish()
+
+    def close(self) -> None:
+        """Frees what the audio's decoding holds. Not the decoders: they go back with their lease."""
+        if self._reader is not None:
+            self._reader.close()
+
+    @property
+    def has_room(self) -> bool:
+        """False while enough utterances wait for the device; an Advanced event says when to look again."""
+        return all(decoder.has_room for decoder in self._decoders)
+
+    @property
+    def encoding(self) -> Encoding:
+        """Of the bytes: AUTO until they are recognized."""
+        return Encoding.AUTO if self._reader is None else self._reader.encoding
+
+    @property
+    def received_ms(self) -> int:
+        """Of audio, as recorded."""
+        return self._received * 1000 // SAMPLE_RATE
+
+    @property
+    def cursors(self) -> Cursors:
+        received_ms = self.received_ms
+        return Cursors(
+            received_ms=received_ms,
+            # Not more than was received: the last frame is filled up with silence.
+            processed_ms=min(received_ms, *(decoder.processed_ms for decoder in self._decoders)),
+            final_ms=min(received_ms, *(decoder.final_ms for decoder in self._decoders)),
+        )
+
+    def _on_event(self, event: Event) -> None:
+        """One Finished for all channels, or one Failed, and nothing after it."""
+        if isinstance(event, Finished):
+            self._open -= 1
+            if self._open:
+                return
+        if not self._over:
+            self._over = isinstance(event, (Finished, Failed))
+            self._sink(event)
+
+
+def _read(path: Path) -> ModelFolder:
+    folder = ModelFolder.read(path)
+    if folder.info.sample_rate != SAMPLE_RATE:
+        raise ModelError(f"{folder.path}: got a model for {folder.info.sample_rate} Hz, expected {SAMPLE_RATE} Hz")
+    return folder
+
+
+def place(device: str) -> str:
+    """Where a device's models are: the CPU's shares are all on it."""
+    return "cpu" if device.startswith("cpu:") else device
+
+
+def _cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _acoustic_model(folder: ModelFolder, device: str, threads: int, config: RecognizerConfig) -> AcousticModel:
+    from parley.decoder.models.acoustic import load_acoustic_model
+
+    model = load_acoustic_model(folder, device, config.decoders, config.chunk_ms, threads, config.precision)
+    if model.longest_samples < LONGEST_UTTERANCE_MS * SAMPLE_RATE // 1000:
+        longest_ms = model.longest_samples * 1000 // SAMPLE_RATE
+        raise ModelError(
+            f"{folder.path}: got a model for utterances of {longest_ms} ms, expected {LONGEST_UTTERANCE_MS} ms or more"
+        )
+    return model
+
+
+def graph_files(folder: Path | None) -> dict[str, Path]:
+    """The graphs of a folder, by name. Raises ModelError."""
+    if folder is None:
+        return {}
+    files = {path.stem: path for path in sorted(folder.glob("*.graph"))}
+    if TOKENS in files:
+        raise ModelError(f"{files[TOKENS]}: got a graph of this name, expected another: it is always there")
+    return files
+
+
+def wish_maker(folder: ModelFolder, config: RecognizerConfig) -> WishMaker:
+    """What searches with this model go by. Raises ModelError."""
+    from parley.decoder.search.wishes import Weights, WishMaker
+
+    ours = beam_settings(folder)
+    weights = Weights(
+        config.beam,
+        ours.language_weight if config.language_weight is None else config.language_weight,
+        ours.word_bonus if config.word_bonus is None else config.word_bonus,
+    )
+    graphs: tuple[str, ...] = ()
+    if config.search is SearchKind.K2:
+        from parley.decoder.search.lattice.k2 import available
+
+        if (missing := available()) is not None:
+            raise ModelError(missing)
+        known = (TOKENS, *graph_files(config.graphs_dir))
+        if config.graph not in known:
+            raise ModelError(f"graph: got {config.graph!r}, expected one of {', '.join(known)}")
+        graphs = (config.graph, *(name for name in known if name != config.graph))
+    return WishMaker(weights, config.language_model, config.hotwords, graphs)
+
+
+def resolve_devices(wanted: tuple[str, ...], passes: Passes) -> tuple[str, ...]:
+    """The devices that a config's `devices` means on this machine."""
+    if wanted == ("auto",):
+        return tuple(f"cuda:{index}" for index in range(usable_cards(passes))) or ("cpu",)
+    return wanted
+
+
+class _Unobserved:
+    def batch(self, work: str, rows: int, audio_s: float, wall_s: float) -> None: ...
+    def waited(self, work: str, wait_s: float) -> None: ...
+    def dropped(self, work: str, reason: str) -> None: ...

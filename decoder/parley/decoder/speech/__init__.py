@@ -1,0 +1,1 @@
+"""Samples to utterances: what is speech, and where it ends."""

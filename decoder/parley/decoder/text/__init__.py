@@ -1,0 +1,1 @@
+"""Tokens to words, and what becomes of words."""

@@ -1,0 +1,1 @@
+"""Processes that serve. The only room that knows protocols."""

@@ -1,0 +1,135 @@
+"""Every RPC's beginning and end: admission, request id, error to status, the one log line. Knows no decoder."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import grpc
+import structlog
+from grpc import aio
+
+from parley.server.wires.parley import convert, errors
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from parley.server.node.telemetry import Metrics
+
+log = structlog.stdlib.get_logger()
+
+
+@dataclass
+class Call:
+    """One RPC. `figures` go into its log line: numbers and names, never words or audio."""
+
+    method: str
+    context: aio.ServicerContext[Any, Any]
+    request_id: str
+    began_at: float  # monotonic s
+    figures: dict[str, object] = field(default_factory=dict)
+
+    async def name(self, asked: str) -> None:
+        """Gives the call the id its request asks for, and tells the client."""
+        if asked:
+            self.request_id = convert.request_id(asked)
+            structlog.contextvars.bind_contextvars(request_id=self.request_id)
+        await self.context.send_initial_metadata((("x-request-id", self.request_id),))
+
+    def patience_s(self, limit_s: float) -> float:
+        """How long the call may wait for a decoder: the node's limit, or less by the caller's deadline."""
+        remaining: float | None = self.context.time_remaining()
+        # A tenth is left for the answer to arrive before the caller's own clock says DEADLINE_EXCEEDED.
+        return limit_s if remaining is None else min(limit_s, 0.9 * remaining)
+
+
+class Calls:
+    """All RPCs of a node, live and past."""
+
+    def __init__(self, most_a_peer: int, metrics: Metrics) -> None:
+        self._most_a_peer = most_a_peer  # 0: any number
+        self._metrics = metrics
+        self._live: Counter[str] = Counter()  # calls by peer
+        self.draining = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    def live(self) -> int:
+        """How many calls are open."""
+        return self._live.total()
+
+    async def drain(self, grace_s: float) -> None:
+        """Admits no more calls; returns when the last has ended or the grace is over."""
+        self.draining = True
+        if self._live:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._empty.wait(), grace_s)
+
+    @contextlib.asynccontextmanager
+    async def open(self, method: str, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Call]:
+        """The block is the call: whatever it raises leaves as a status."""
+        call = Call(method, context, convert.request_id(""), time.monotonic())
+        peer = context.peer().rpartition(":")[0]  # without the port: one host is one peer
+        structlog.contextvars.bind_contextvars(request_id=call.request_id)
+        code, failure = grpc.StatusCode.OK, None
+        self._enter(peer)
+        self._metrics.call_began(method)
+        try:
+            self._admit(peer)
+            yield call
+        except (asyncio.CancelledError, aio.BaseError):
+            # BaseError: the client went away, or the server stopped, and the cancel that says so is still to come.
+            code = _code_of_end(context)
+            raise
+        except Exception as error:
+            failure = error
+            code = errors.row(error).code
+        finally:
+            self._leave(peer)
+            self._metrics.call_ended(method, code)
+            _report(call, context.peer(), code, failure)
+        if failure is not None:
+            # Last, and with everything released: a client that reads nothing does not even take its status.
+            with contextlib.suppress(aio.InternalError):  # the client is gone
+                await context.abort_with_status(errors.status(failure, call.request_id))
+
+    def _admit(self, peer: str) -> None:
+        if self.draining:
+            raise errors.Draining
+        if self._most_a_peer and self._live[peer] > self._most_a_peer:
+            raise errors.TooManyStreams(self._most_a_peer)
+
+    def _enter(self, peer: str) -> None:
+        self._live[peer] += 1
+        self._empty.clear()
+
+    def _leave(self, peer: str) -> None:
+        self._live[peer] -= 1
+        if not self._live[peer]:
+            del self._live[peer]
+        if not self._live:
+            self._empty.set()
+
+
+def _code_of_end(context: aio.ServicerContext[Any, Any]) -> grpc.StatusCode:
+    return grpc.StatusCode.DEADLINE_EXCEEDED if context.time_remaining() == 0 else grpc.StatusCode.CANCELLED
+
+
+def _report(call: Call, peer: str, code: grpc.StatusCode, failure: Exception | None) -> None:
+    facts = {
+        "method": call.method,
+        "code": code.name,
+        "peer": peer,
+        "seconds": round(time.monotonic() - call.began_at, 3),
+        **call.figures,
+    }
+    if failure is None:
+        log.info("call ended", **facts)
+    elif errors.row(failure).public:
+        log.info("call refused", problem=errors.text(failure), **facts)
+    else:
+        log.error("call failed", exc_info=failure, **facts)

@@ -1,0 +1,1 @@
+"""A live call, whatever its protocol."""

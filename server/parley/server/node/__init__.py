@@ -1,0 +1,1 @@
+"""A decode node: settings, start and end."""

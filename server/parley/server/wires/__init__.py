@@ -1,0 +1,1 @@
+"""Protocols, a folder each. They do not know each other."""

@@ -1,0 +1,1 @@
+"""parley.asr.v1, our own protocol."""

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import string
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+import grpc
+import pytest
+from google.rpc import error_details_pb2, status_pb2
+
+from parley.decoder import errors as core
+from parley.decoder.errors import BadAudio, InvalidOption, ParleyError, PoolExhausted
+from parley.server.wires.parley import errors as wire
+from parley.server.wires.parley.errors import (
+    DOMAIN,
+    LONGEST_TEXT,
+    TABLE,
+    IdleStream,
+    TooLarge,
+    UnreadResponses,
+    cut,
+    row,
+    status,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PUNCTUATION = string.punctuation.replace("%", "")
+
+
+def descendants(kind: type[Exception]) -> Iterator[type[Exception]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from descendants(child)
+
+
+def unpacked(told: grpc.Status) -> dict[str, Any]:
+    packed = status_pb2.Status.FromString(dict(told.trailing_metadata)["grpc-status-details-bin"])
+    assert packed.code == told.code.value[0]
+    assert packed.message == told.details
+    kinds = (error_details_pb2.ErrorInfo, error_details_pb2.BadRequest, error_details_pb2.RetryInfo)
+    found = {}
+    for detail in packed.details:
+        for kind in kinds:
+            if detail.Is(kind.DESCRIPTOR):
+                found[kind.__name__] = kind()
+                detail.Unpack(found[kind.__name__])
+    assert len(found) == len(packed.details)
+    return found
+
+
+def test_every_error_raised_on_purpose_is_in_the_table() -> None:
+    ours = {kind for kind in descendants(ParleyError) if kind.__module__ in (core.__name__, wire.__name__)}
+    assert len(ours) > 10
+    assert ours <= TABLE.keys()
+
+
+def test_reasons_are_unique() -> None:
+    reasons = [one.reason for one in TABLE.values()]
+    assert len(set(reasons)) == len(reasons)
+
+
+def test_a_bad_option_names_its_field() -> None:
+    told = status(InvalidOption("sample_rate_hertz", 96_000, "8000 to 48000 Hz"), "id-1")
+    details = unpacked(told)
+    assert told.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert told.details == "sample_rate_hertz: got 96000, expected 8000 to 48000 Hz"
+    (violation,) = details["BadRequest"].field_violations
+    assert (violation.field, violation.description) == ("sample_rate_hertz", told.details)
+    info = details["ErrorInfo"]
+    assert (info.reason, info.domain, dict(info.metadata)) == ("INVALID_OPTION", DOMAIN, {"request_id": "id-1"})
+
+
+def test_bad_audio_is_a_violation_of_the_audio() -> None:
+    details = unpacked(status(BadAudio("no sync word", 77), "x"))
+    assert [violation.field for violation in details["BadRequest"].field_violations] == ["audio"]
+
+
+def test_an_exhausted_pool_says_when_to_try_again() -> None:
+    told = status(PoolExhausted(8, 3, 2.0), "x")
+    assert told.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert unpacked(told)["RetryInfo"].retry_delay.ToSeconds() == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (TooLarge("audio", 9, 8), "got 9 bytes, expected at most 8 bytes"),
+        (IdleStream(1.5), "1.5 s (idle_timeout_s)"),
+        (UnreadResponses(1.5), "1.5 s (idle_timeout_s)"),
+    ],
+)
+def test_a_limit_stands_in_its_error(error: Exception, text: str) -> None:
+    assert text in status(error, "x").details
+
+
+class Private(core.DeviceError):
+    """Somebody else's subclass."""
+
+
+@pytest.mark.parametrize("error", [KeyError("a secret"), Private("a secret"), core.ModelError("a secret")])
+def test_a_bug_leaves_without_its_text(error: Exception) -> None:
+    told = status(error, "id-2")
+    assert told.code == grpc.StatusCode.INTERNAL
+    assert told.details == "internal error, see the node's log for request id-2"
+    assert "secret" not in str(unpacked(told))
+
+
+def test_a_subclass_has_its_parents_row() -> None:
+    assert row(Private("")) is TABLE[core.DeviceError]
+
+
+def test_a_long_text_is_cut_to_fit_into_headers() -> None:
+    told = status(core.UnknownModel("model", "m" * 100_000, ("a",)), "x")
+    assert len(told.details) == LONGEST_TEXT
+    assert told.details.endswith("...")
+    assert len(dict(told.trailing_metadata)["grpc-status-details-bin"]) < 4_000
+
+
+@pytest.mark.parametrize("character", ["m", "%", "é", "世", "🦜", "\n"])
+def test_a_text_is_cut_by_what_it_costs_on_the_way(character: str) -> None:
+    found = cut(character * 100_000, 100)
+    assert found.endswith("...")
+    assert 100 - 3 * len(character.encode()) < len(quote(found, safe=PUNCTUATION + " ")) <= 100
+    for length in range(120):
+        whole = character * length
+        assert (cut(whole, 100) == whole) is (len(quote(whole, safe=PUNCTUATION + " ")) <= 100)
