@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from parley.clients.simulated_call import CallSource
-    from parley.decoder.engine.worker import WholeModel
+    from parley.decoder.models.passes import WholeModel
 
 FILES_AT_ONCE = 16
 FILES_BESIDE = 8  # recordings at once, over and over, beside calls

@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from parley.decoder.audio import open_file
+from parley.decoder.config import RecognizerConfig
 from parley.decoder.engine.stream import Decoder, StreamSettings
-from parley.decoder.engine.worker import Outcome, Whole
+from parley.decoder.engine.work import Outcome, Whole
 from parley.decoder.models.acoustic import Chunk
-from parley.decoder.recognizer import FILE_RULES, RecognizerConfig
+from parley.decoder.recognizer import FILE_RULES
 from parley.decoder.speech.vad import SAMPLE_RATE
 from parley.decoder.values import AudioFormat, EndpointRules, Event, Passes, StreamOptions, Transcript
 from scripts.speech import ROOT
@@ -27,8 +28,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from parley.decoder.engine.worker import Job, WholeModel
+    from parley.decoder.engine.work import Job
     from parley.decoder.models.acoustic import AcousticModel
+    from parley.decoder.models.passes import WholeModel
 
 CONFIG = RecognizerConfig(ROOT / "models" / "en-streaming", ROOT / "models" / "moonshine-tiny-en")
 

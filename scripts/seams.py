@@ -30,10 +30,11 @@ from rich.table import Table
 
 from parley.decoder import recognizer as recognizers
 from parley.decoder.audio import open_file
+from parley.decoder.config import RecognizerConfig
 from parley.decoder.engine.stream import SEAM_BEST, Decoder
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.acoustic import load_acoustic_model
-from parley.decoder.recognizer import FILE_RULES, Recognizer, RecognizerConfig
+from parley.decoder.recognizer import FILE_RULES, Recognizer
 from parley.decoder.search.beam import Beam
 from parley.decoder.search.ctc import MOST_CONTEXT, Wishes
 from parley.decoder.search.forced import collapsed, forced_alignment

@@ -26,11 +26,12 @@ from rich.table import Table
 from parley.asr.v1 import speech_pb2 as pb
 from parley.asr.v1 import speech_pb2_grpc
 from parley.decoder.audio import open_reader
+from parley.decoder.config import RecognizerConfig
 from parley.decoder.engine.stream import StreamSettings
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.acoustic import Chunk, load_acoustic_model
 from parley.decoder.models.first_pass import FirstPass
-from parley.decoder.recognizer import RecognizerConfig, wish_maker
+from parley.decoder.recognizer import wish_maker
 from parley.decoder.search.beam import Beam
 from parley.decoder.search.settings import beam_settings
 from parley.decoder.speech.vad import FRAME_BYTES, Vad

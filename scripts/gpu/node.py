@@ -13,7 +13,7 @@ import torch
 from parley.clients.simulated_call import Pace
 from parley.clients.simulator import simulate_in_processes
 from parley.clients.simulator_figures import Figures
-from parley.decoder.recognizer import RecognizerConfig
+from parley.decoder.config import RecognizerConfig
 from parley.decoder.values import Passes
 from scripts.gpu.card import Utilisation
 from scripts.gpu.setup import FIRST, MB, Figure, Row, Setup, essence

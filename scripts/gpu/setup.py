@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import soundfile
 
+from parley.decoder.config import RecognizerConfig
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.acoustic import load_acoustic_model
-from parley.decoder.recognizer import Recognizer, RecognizerConfig
+from parley.decoder.recognizer import Recognizer
 from parley.decoder.speech.vad import SAMPLE_RATE
 from parley.decoder.values import Passes, Precision, SearchKind
 from scripts.speech import ROOT, recordings

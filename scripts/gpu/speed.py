@@ -11,10 +11,11 @@ import numpy as np
 import onnxruntime as ort
 import torch
 
+from parley.decoder.config import RecognizerConfig
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.first_pass import FirstPass
 from parley.decoder.models.moonshine import SecondPass
-from parley.decoder.recognizer import RecognizerConfig, wish_maker
+from parley.decoder.recognizer import wish_maker
 from parley.decoder.search.beam import Beam
 from parley.decoder.search.settings import beam_settings
 from parley.decoder.speech.vad import SAMPLE_RATE

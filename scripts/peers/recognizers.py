@@ -291,8 +291,8 @@ class FirstGeneration:
     which takes recordings one at a time and batches nothing. The rest of the core is the node's."""
 
     def __init__(self) -> None:
+        from parley.decoder.config import RecognizerConfig
         from parley.decoder.recognizer import Recognizer as Core
-        from parley.decoder.recognizer import RecognizerConfig
         from scripts.speech import ROOT
 
         folder = ROOT / "models" / "moonshine-tiny-en"

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from parley.decoder.engine.worker import BatchLimits, DeviceWorker, Job, Outcome, Whole, Work
+from parley.decoder.engine.work import BatchLimits, Job, Outcome, Whole, Work
+from parley.decoder.engine.worker import DeviceWorker
 from parley.decoder.models.acoustic import Chunk
 from parley.decoder.values import Passes
 from tests.decoder.fakes import CHUNKS, WAIT_S, SteppedModel

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 
+from parley.decoder.config import RecognizerConfig
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.moonshine import SecondPass
-from parley.decoder.recognizer import Recognizer, RecognizerConfig
+from parley.decoder.recognizer import Recognizer
 from parley.decoder.values import Passes
 from tests.decoder.streams import Clock, Loudness
 

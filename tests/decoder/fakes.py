@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from parley.decoder.engine.worker import DeviceWorker, Job, Outcome, Whole, Work
+from parley.decoder.engine.work import Job, Outcome, Whole, Work
 from parley.decoder.errors import DeviceError
 from parley.decoder.models.acoustic import Chunk
 from parley.decoder.speech.vad import FRAME, Vad
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from parley.decoder.engine.worker import DeviceWorker
     from parley.decoder.search.ctc import Wishes
 
 WAIT_S = 20.0  # of anything that must come: only a failing test waits so long

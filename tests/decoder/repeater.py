@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from parley.decoder.engine.worker import Result
     from parley.decoder.errors import DeviceError
     from parley.decoder.models.first_pass import FirstPass
+    from parley.decoder.models.passes import Result
     from parley.decoder.search.ctc import Wishes
 
 RATE = 16_000

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 import numpy as np
 
 from parley.decoder.engine.stream import Decoder, State, StreamSettings
-from parley.decoder.engine.worker import Work
+from parley.decoder.engine.work import Work
 from parley.decoder.models.acoustic import ChunkShape
 from parley.decoder.speech.vad import FRAME, FRAME_MS
 from parley.decoder.values import EndpointRules, Passes, StreamOptions
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from parley.decoder.engine.worker import Job
+    from parley.decoder.engine.work import Job
     from parley.decoder.models.acoustic import AcousticModel
     from parley.decoder.search.ctc import Wishes
     from parley.decoder.values import Event, Transcript

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from parley.decoder import recognizer as module
 from parley.decoder.audio import open_file
+from parley.decoder.config import RecognizerConfig
 from parley.decoder.engine.stream import PENDING_SEGMENTS
 from parley.decoder.errors import (
     AudioTooLong,
@@ -31,7 +32,7 @@ from parley.decoder.errors import (
 )
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.acoustic import CHUNKS_MS
-from parley.decoder.recognizer import FileResult, Recognizer, RecognizerConfig, Stream
+from parley.decoder.recognizer import FileResult, Recognizer
 from parley.decoder.search.beam import Beam
 from parley.decoder.values import (
     Advanced,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
 
     from parley.decoder.audio import FileAudio
     from parley.decoder.engine.pool import Lease
+    from parley.decoder.engine.request import Stream
     from parley.decoder.models.acoustic import Chunk
 
 MONO = AudioFormat(Encoding.LINEAR16, RATE, 1)

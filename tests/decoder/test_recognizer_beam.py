@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from parley.decoder.audio import open_file
+from parley.decoder.config import RecognizerConfig
 from parley.decoder.errors import InvalidOption
-from parley.decoder.recognizer import Recognizer, RecognizerConfig
 from parley.decoder.values import EndpointRules, Passes, Phrase, SearchOptions, StreamOptions
 from tests.decoder.conftest import FIRST_MODEL, running
 from tests.decoder.searching import read_model, table_of_speech
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from parley.decoder.recognizer import Recognizer
     from parley.decoder.values import Hypothesis
 
 

@@ -14,18 +14,17 @@ from __future__ import annotations
 
 import os
 import queue
-import re
 import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from parley.decoder.audio import open_reader
 from parley.decoder.device_errors import lost_by
 from parley.decoder.engine.pool import DecoderPool
-from parley.decoder.engine.stream import AUDIO_BYTES, Decoder, State, StreamSettings
-from parley.decoder.engine.worker import BatchLimits, DeviceWorker, WholeModel
+from parley.decoder.engine.request import Stream
+from parley.decoder.engine.stream import AUDIO_BYTES, Decoder, StreamSettings
+from parley.decoder.engine.work import BatchLimits
+from parley.decoder.engine.worker import DeviceWorker
 from parley.decoder.errors import (
-    AudioTooLong,
     Cancelled,
     DeviceError,
     InvalidOption,
@@ -34,7 +33,6 @@ from parley.decoder.errors import (
     UnknownModel,
 )
 from parley.decoder.model_folder import ModelFolder
-from parley.decoder.models.acoustic import CHUNKS_MS
 from parley.decoder.models.cards import usable_cards
 from parley.decoder.models.moonshine import SecondPass
 from parley.decoder.search.calibration import Calibration
@@ -44,33 +42,27 @@ from parley.decoder.side_by_side import SideBySide
 from parley.decoder.speech.vad import SAMPLE_RATE
 from parley.decoder.values import (
     LONGEST_UTTERANCE_MS,
-    MOST_BEAM,
-    Cursors,
-    Encoding,
     EndpointRules,
     Failed,
     Final,
     Finished,
     Passes,
-    Precision,
     SearchKind,
     SearchOptions,
     StreamOptions,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from parley.decoder.audio import FileAudio
+    from parley.decoder.config import RecognizerConfig
     from parley.decoder.engine.pool import Lease
-    from parley.decoder.engine.worker import Observer
+    from parley.decoder.engine.work import Observer
     from parley.decoder.model_folder import ModelInfo
     from parley.decoder.models.acoustic import AcousticModel
     from parley.decoder.models.first_pass import FirstPass, Lattices
+    from parley.decoder.models.passes import WholeModel
     from parley.decoder.search.lattice.process import LatticeProcess
     from parley.decoder.search.wishes import Weights, WishMaker
     from parley.decoder.values import AudioFormat, Event, Sink
@@ -79,94 +71,6 @@ if TYPE_CHECKING:
 FILE_RULES = EndpointRules(silence_after_speech_ms=1_500, longest_utterance_ms=24_000)
 CANCEL_POLL_S = 0.1
 NO_SEARCH = "none: nothing here searches; a first pass by beams or lattices does, with its model named"
-
-
-@dataclass(frozen=True, slots=True)
-class RecognizerConfig:
-    """What a recognizer is made of.
-
-    passes: what decodes; each pass named needs its model's folder. devices: "cpu", "cuda:N", or "auto" alone: every
-    CUDA card, else the CPU; or "cpu:0", "cpu:1" and so on: the CPU in so many shares, each with a model of its own.
-    decoders: preallocated, a device. threads: cores a device's models may use; 0: all, a share of the CPU its share.
-    chunk_ms: audio in a step of the first pass. max_chunk_batch: calls in such a step, at most. precision: of our own
-    network in it, on a CPU. final_budget_ms: with both passes, how long a live final may wait for the second; 0: as
-    long as it takes. partial_interval_ms: the least time between a stream's partials by the second pass, 0 for no
-    partials at all. vad_aggressiveness: 0 to 3, how readily sound is called noise. max_batch: utterances decoded
-    together. max_batch_s, max_live_batch_s: seconds of audio in them, padding counted, of files and of live calls; a
-    live final may have to wait for another live batch.
-
-    search: how the first pass's words are found. beam: hypotheses that an utterance has. language_model: a file, None
-    for none; language_weight and word_bonus: None for what its model.toml says. hotwords: a file of them.
-    graphs_dir: of what lattices may be searched over, NAME.graph each. graph: the name of the one for recordings,
-    unless a request names another; "tokens": all that the model can say. lattice_finals: live finals are searched over
-    it too.
-    """
-
-    first_model_dir: Path | None = None
-    second_model_dir: Path | None = None
-    passes: Passes = Passes.SECOND
-    devices: tuple[str, ...] = ("auto",)
-    decoders: int = 64
-    threads: int = 0
-    chunk_ms: int = 320
-    max_chunk_batch: int = 32
-    precision: Precision = Precision.AUTO
-    final_budget_ms: int = 2_000
-    partial_interval_ms: int = 300
-    vad_aggressiveness: int = 2
-    max_batch: int = 8
-    max_batch_s: float = 160.0
-    max_live_batch_s: float = 20.0
-    search: SearchKind = SearchKind.BEAM
-    beam: int = 24
-    language_model: Path | None = None
-    language_weight: float | None = None
-    word_bonus: float | None = None
-    hotwords: Path | None = None
-    graphs_dir: Path | None = None
-    graph: str = TOKENS
-    lattice_finals: bool = False
-
-    def __post_init__(self) -> None:
-        """Raises ValueError that names every fault."""
-        faults = []
-        ranges = (
-            ("decoders", self.decoders, 1, 100_000),
-            ("threads", self.threads, 0, 1_024),
-            ("max_chunk_batch", self.max_chunk_batch, 1, 100_000),
-            ("final_budget_ms", self.final_budget_ms, 0, 60_000),
-            ("vad_aggressiveness", self.vad_aggressiveness, 0, 3),
-            ("max_batch", self.max_batch, 1, 1_024),
-            ("max_batch_s", self.max_batch_s, 1, 36_000),
-            ("max_live_batch_s", self.max_live_batch_s, 1, 36_000),
-            ("beam", self.beam, 1, MOST_BEAM),
-            ("language_weight", self.language_weight or 0, 0, 5),
-            ("word_bonus", self.word_bonus or 0, -10, 10),
-        )
-        faults += [f"{name}: got {n}, need {low} to {high}" for name, n, low, high in ranges if not low <= n <= high]
-        if self.chunk_ms not in CHUNKS_MS:
-            faults.append(f"chunk_ms: got {self.chunk_ms}, need one of {', '.join(map(str, CHUNKS_MS))}")
-        for name, folder, other in (
-            ("first_model_dir", self.first_model_dir, Passes.SECOND),
-            ("second_model_dir", self.second_model_dir, Passes.FIRST),
-        ):
-            if folder is None and self.passes is not other:
-                faults.append(f"{name}: not set, but passes = {self.passes.value} needs it")
-        if self.partial_interval_ms and not 100 <= self.partial_interval_ms <= 10_000:
-            faults.append(f"partial_interval_ms: got {self.partial_interval_ms}, need 0 (none) or 100 to 10000")
-        if not self.devices or len(set(self.devices)) < len(self.devices):
-            faults.append(f"devices: got {list(self.devices)}, need one or more, each once")
-        if "auto" in self.devices and len(self.devices) > 1:
-            faults.append('devices: "auto" stands alone')
-        if "cpu" in self.devices and any(device.startswith("cpu:") for device in self.devices):
-            faults.append('devices: "cpu" is the whole of it, need it without shares such as "cpu:0"')
-        faults += [
-            f'devices: got {device!r}, need "auto", "cpu", "cuda:N" or "cpu:N"'
-            for device in self.devices
-            if device not in ("auto", "cpu") and re.fullmatch(r"(cuda|cpu):(0|[1-9][0-9]{0,3})", device) is None
-        ]
-        if faults:
-            raise ValueError("; ".join(faults))
 
 
 @dataclass(frozen=True, slots=True)
@@ -453,115 +357,6 @@ class FileResult:
 
     finals: tuple[Final, ...]
     audio_ms: int
-
-
-class Stream:
-    """A request's audio through its decoders. Feed it from one thread; see Recognizer.open_stream for events.
-
-    A few bytes may hold minutes of audio, so `accept` and `finish` do their work step by step, as they are drawn from.
-    """
-
-    def __init__(
-        self,
-        lease: Lease,
-        options: StreamOptions,
-        settings: StreamSettings,
-        sink: Sink,
-        max_audio_s: float,
-        fmt: AudioFormat | None = None,
-    ) -> None:
-        """fmt: of the bytes that `accept` gets; None if samples come ready made."""
-        self._decoders = lease.decoders
-        self._sink = sink
-        self._open = len(self._decoders)
-        self._over = False
-        self._received = 0
-        self._max_audio_s = max_audio_s
-        self._reader = None if fmt is None else open_reader(fmt, SAMPLE_RATE)
-        for channel, decoder in enumerate(self._decoders):
-            decoder.open(channel, options, settings, self._on_event)
-
-    def accept(self, data: bytes) -> Iterator[None]:
-        """Takes the next bytes, some milliseconds of work at a time. Raises BadAudio, AudioTooLong.
-
-        Yields wherever more is left: to look at `has_room`, and at others' work. Once no decoder listens any more,
-        what comes is not even looked at.
-        """
-        assert self._reader is not None
-        if self._listens():
-            yield from self._accept_blocks(self._reader.accept(data))
-
-    def _accept_blocks(self, blocks: Iterable[NDArray[np.int16]]) -> Iterator[None]:
-        for number, block in enumerate(blocks):
-            if number:
-                yield
-            self.accept_samples(block)
-
-    def _listens(self) -> bool:
-        return any(decoder.state in (State.SILENCE, State.UTTERANCE) for decoder in self._decoders)
-
-    def accept_samples(self, samples: NDArray[np.int16]) -> None:
-        """Takes the next samples (channels, n) at 16 kHz."""
-        self._received += samples.shape[1]
-        if self._received > self._max_audio_s * SAMPLE_RATE:
-            raise AudioTooLong(self._max_audio_s)
-        for decoder, row in zip(self._decoders, samples, strict=True):
-            decoder.accept(row)
-
-    def finalize(self) -> None:
-        """Ends the open utterance of every channel now."""
-        for decoder in self._decoders:
-            decoder.finalize()
-
-    def finish(self) -> Iterator[None]:
-        """No more audio: what is left is decoded, then Finished comes. Yields as `accept` does.
-
-        Raises BadAudio if the audio breaks off.
-        """
-        if self._reader is not None and self._listens():
-            yield from self._accept_blocks(self._reader.finish())
-        for decoder in self._decoders:
-            decoder.finish()
-
-    def close(self) -> None:
-        """Frees what the audio's decoding holds. Not the decoders: they go back with their lease."""
-        if self._reader is not None:
-            self._reader.close()
-
-    @property
-    def has_room(self) -> bool:
-        """False while enough utterances wait for the device; an Advanced event says when to look again."""
-        return all(decoder.has_room for decoder in self._decoders)
-
-    @property
-    def encoding(self) -> Encoding:
-        """Of the bytes: AUTO until they are recognized."""
-        return Encoding.AUTO if self._reader is None else self._reader.encoding
-
-    @property
-    def received_ms(self) -> int:
-        """Of audio, as recorded."""
-        return self._received * 1000 // SAMPLE_RATE
-
-    @property
-    def cursors(self) -> Cursors:
-        received_ms = self.received_ms
-        return Cursors(
-            received_ms=received_ms,
-            # Not more than was received: the last frame is filled up with silence.
-            processed_ms=min(received_ms, *(decoder.processed_ms for decoder in self._decoders)),
-            final_ms=min(received_ms, *(decoder.final_ms for decoder in self._decoders)),
-        )
-
-    def _on_event(self, event: Event) -> None:
-        """One Finished for all channels, or one Failed, and nothing after it."""
-        if isinstance(event, Finished):
-            self._open -= 1
-            if self._open:
-                return
-        if not self._over:
-            self._over = isinstance(event, (Finished, Failed))
-            self._sink(event)
 
 
 def _read(path: Path) -> ModelFolder:

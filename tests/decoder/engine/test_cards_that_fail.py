@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from parley.decoder.audio import open_file
+from parley.decoder.config import RecognizerConfig
 from parley.decoder.device_errors import lost_by
 from parley.decoder.engine import worker as device_module
 from parley.decoder.errors import DeviceError, DeviceLost, ModelError, OutOfMemory
-from parley.decoder.recognizer import Recognizer, RecognizerConfig
+from parley.decoder.recognizer import Recognizer
 from parley.decoder.values import (
     AudioFormat,
     Encoding,
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from parley.decoder.engine.pool import Lease
-    from parley.decoder.recognizer import Stream
+    from parley.decoder.engine.request import Stream
     from tests.decoder.fake_card import FakeCard
 
 STICKY = (

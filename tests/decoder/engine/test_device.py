@@ -17,7 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parley.decoder.engine.worker import BatchLimits, DeviceWorker, Job, Whole, Work
+from parley.decoder.engine.work import BatchLimits, Job, Whole, Work
+from parley.decoder.engine.worker import DeviceWorker
 from parley.decoder.errors import DeviceError, DeviceLost, OutOfMemory
 from parley.decoder.values import Passes
 from tests.decoder.bench import RATE, Bench, Noted, running

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from parley.decoder.engine.worker import BatchLimits, DeviceWorker, Work
+from parley.decoder.engine.work import BatchLimits, Work
+from parley.decoder.engine.worker import DeviceWorker
 from parley.decoder.errors import DeviceError, OutOfMemory
 from parley.decoder.values import Passes
 from tests.decoder.bench import RATE, STEP, Bench, Noted, running

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from parley.decoder.engine.worker import MOST_ELSEWHERE, BatchLimits, DeviceWorker, Job, Outcome, Whole, Work
+from parley.decoder.engine.work import BatchLimits, Job, Outcome, Whole, Work
+from parley.decoder.engine.worker import MOST_ELSEWHERE, DeviceWorker
 from parley.decoder.errors import DeviceError, DeviceLost
 from parley.decoder.values import Passes, Transcript
 from tests.decoder.fakes import WAIT_S, EchoModel, said
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from parley.decoder.engine.worker import ChunkModel
+    from parley.decoder.models.passes import ChunkModel
 
     Told = queue.Queue[tuple[str, object]]
 

@@ -19,7 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parley.decoder.engine.stream import HELD_FRAMES, PENDING_FINALS, PENDING_SEGMENTS, Decoder, State
-from parley.decoder.engine.worker import BatchLimits, DeviceWorker, Work
+from parley.decoder.engine.work import BatchLimits, Work
+from parley.decoder.engine.worker import DeviceWorker
 from parley.decoder.errors import DeviceError
 from parley.decoder.speech.endpoint import AFTER_SPEECH, BEFORE_SPEECH, Endpointer
 from parley.decoder.speech.vad import FRAME, FRAME_MS, Vad
@@ -49,7 +50,7 @@ from tests.speech import pcm_of
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from parley.decoder.engine.worker import Job
+    from parley.decoder.engine.work import Job
 
 REAL_VAD = webrtcvad.Vad
 

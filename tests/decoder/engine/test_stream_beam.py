@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from parley.decoder.engine.stream import SEAM_BEST
-from parley.decoder.engine.worker import Work
+from parley.decoder.engine.work import Work
 from parley.decoder.search.ctc import MOST_CONTEXT
 from parley.decoder.values import Final, Hypothesis, Passes, Scores, StreamOptions, Transcript, Word
 from tests.decoder.fakes import chunk, said, whole

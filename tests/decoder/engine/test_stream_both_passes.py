@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from parley.decoder.engine.worker import Work
+from parley.decoder.engine.work import Work
 from parley.decoder.errors import DeviceError
 from parley.decoder.speech.endpoint import AFTER_SPEECH, BEFORE_SPEECH
 from parley.decoder.speech.vad import FRAME_MS

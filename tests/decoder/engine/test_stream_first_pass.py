@@ -24,7 +24,8 @@ from parley.decoder.engine.stream import (
     State,
     StreamSettings,
 )
-from parley.decoder.engine.worker import BatchLimits, DeviceWorker, Work
+from parley.decoder.engine.work import BatchLimits, Work
+from parley.decoder.engine.worker import DeviceWorker
 from parley.decoder.errors import DeviceError
 from parley.decoder.speech.endpoint import AFTER_SPEECH, BEFORE_SPEECH, Endpointer
 from parley.decoder.speech.vad import FRAME, FRAME_MS, Vad
@@ -68,7 +69,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from parley.decoder.engine.worker import Job
+    from parley.decoder.engine.work import Job
     from parley.decoder.models.acoustic import Chunk
     from parley.decoder.search.ctc import Wishes
     from parley.decoder.speech.endpoint import Utterance

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from parley.decoder.audio import open_file
-from parley.decoder.recognizer import Recognizer, RecognizerConfig
+from parley.decoder.config import RecognizerConfig
+from parley.decoder.recognizer import Recognizer
 from parley.decoder.values import AudioFormat, Failed, Final, Finished, Passes, Phrase, SearchOptions, StreamOptions
 from scripts.speech import CALL, DATA
 from tests.decoder.conftest import FIRST_MODEL, MODELS

@@ -29,8 +29,8 @@ from tests.speech import pcm_of
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from parley.decoder.engine.worker import Observer
-    from parley.decoder.recognizer import RecognizerConfig
+    from parley.decoder.config import RecognizerConfig
+    from parley.decoder.engine.work import Observer
     from tests.decoder.fake_card import FakeCard
 
 Status = health_pb2.HealthCheckResponse

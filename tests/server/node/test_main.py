@@ -19,7 +19,7 @@ from grpc import aio
 
 from parley.asr.v1 import speech_pb2 as pb
 from parley.asr.v1 import speech_pb2_grpc
-from parley.decoder.recognizer import RecognizerConfig
+from parley.decoder.config import RecognizerConfig
 from parley.server.kit import logs
 from parley.server.node import main as entry
 from parley.server.node.settings import DEFAULT_FIRST_MODEL, DEFAULT_SECOND_MODEL

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parley.decoder.recognizer import RecognizerConfig
+from parley.decoder.config import RecognizerConfig
 from parley.training.lm.counts import count_ngrams
 from parley.training.lm.decode import Search, config, edit_distance, word_errors
 from parley.training.lm.errors import BadModel

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from parley.decoder.engine.chunker import Chunker
-from parley.decoder.engine.worker import Job, Outcome, Whole, Work
+from parley.decoder.engine.work import Job, Outcome, Whole, Work
 from parley.decoder.search.ctc import MOST_CONTEXT
 from parley.decoder.speech.endpoint import BEFORE_SPEECH, Endpointer, Step, Utterance
 from parley.decoder.speech.vad import FRAME, FRAME_MS, WINDOW, Vad

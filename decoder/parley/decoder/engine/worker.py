@@ -11,7 +11,6 @@ job is answered by who takes it out of what is open, elsewhere, late or waiting,
 
 from __future__ import annotations
 
-import enum
 import functools
 import itertools
 import logging
@@ -19,103 +18,26 @@ import math
 import threading
 import time
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from parley.decoder.device_errors import lost_by
+from parley.decoder.engine.work import BatchLimits, Job, Observer, Outcome, Whole, Work
 from parley.decoder.errors import DeviceError, DeviceLost, OutOfMemory
 from parley.decoder.models.acoustic import Chunk
 from parley.decoder.values import Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from parley.decoder.search.ctc import Wishes
+    from parley.decoder.models.passes import ChunkModel, Result, Steps, WholeModel
     from parley.decoder.values import Passes
 
-    Result: TypeAlias = Transcript | DeviceError | Future[Transcript]
-    Steps: TypeAlias = Iterator[Sequence[tuple[int, Result]]]
 
 logger = logging.getLogger(__name__)
 NOTHING = Transcript(())
 MOST_ELSEWHERE = 16  # utterances that somebody else is at, while more of recordings may follow
 STUCK_LOOKS = 60  # at one step of the model, which takes seconds at worst
-
-
-class Work(enum.IntEnum):
-    """Kinds of work, by right: a lower number goes first. CHUNK and CATCH_UP are chunks, the others utterances."""
-
-    CHUNK = 0  # the next audio of a live call
-    FINAL = 1  # an utterance of a live call
-    CATCH_UP = 2  # the next audio of a stream sent faster than real time: it always has some
-    FILE = 3  # a segment of a recording, or of a stream sent faster than real time
-    PARTIAL = 4  # an open utterance, only when nothing else waits
-
-
-class WholeModel(Protocol):
-    """Decodes utterances; see SecondPass.decode and FirstPass.decode."""
-
-    def decode(
-        self, batch: Sequence[NDArray[np.int16]], *, beam: int, word_times: bool, wishes: Sequence[Wishes | None] = ()
-    ) -> Steps: ...
-
-
-class ChunkModel(WholeModel, Protocol):
-    """Takes streams a chunk further; see FirstPass. step: samples from one chunk to the next."""
-
-    step: int
-
-    def advance(self, chunks: Sequence[Chunk]) -> Steps: ...
-    def finish(self, slot: int, count: int) -> Transcript: ...
-    def clear(self, slot: int) -> None: ...
-
-
-class Observer(Protocol):
-    """Who counts. Called on device threads: must be quick."""
-
-    def batch(self, work: str, rows: int, audio_s: float, wall_s: float) -> None: ...
-    def waited(self, work: str, wait_s: float) -> None: ...
-    def dropped(self, work: str, reason: str) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A job's result. `queue_s`: waited for the device."""
-
-    transcript: Transcript
-    queue_s: float
-    batch_size: int
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Whole:
-    """An utterance to decode. samples: (n,) int16, n > 0. by: FIRST or SECOND. wishes: of the first pass's search."""
-
-    samples: NDArray[np.int16]
-    by: Passes
-    beam: int = 1
-    word_times: bool = False
-    wishes: Wishes | None = None
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """`done` or `failed` is called, at most once, on the device's thread under its lock: not if the owner was unbound,
-    a newer partial took this one's place, or `late` was called of a job that waited. late: once, if the job has no
-    result at its deadline, or waits so shortly before it that it can have none. urgent: before others of its right."""
-
-    owner: int
-    work: Work
-    task: Whole | Chunk
-    done: Callable[[Outcome], None]
-    failed: Callable[[Exception], None]
-    late: Callable[[], None] | None = None
-    deadline: float = math.inf  # on the monotonic clock
-    urgent: bool = False
-    since: float = field(default_factory=time.monotonic)
 
 
 @dataclass(slots=True, eq=False)
@@ -128,20 +50,6 @@ class _Batch:
     started: float
     steps: Steps | None = None
     wall_s: float = 0.0  # in the model, without the time it stood aside
-
-
-@dataclass(frozen=True, slots=True)
-class BatchLimits:
-    """chunks: streams taken a chunk further together. collect_s: that a chunk waits for others to go with, while there
-    is other work. jobs: utterances in a batch. file_s, live_s: seconds of audio in
-    a batch of files or of live calls' finals and partials, padding counted; one job may be longer. A live batch is
-    short because the next final may have to wait for it."""
-
-    chunks: int = 32
-    collect_s: float = 0.03
-    jobs: int = 8
-    file_s: float = 160.0
-    live_s: float = 20.0
 
 
 class DeviceWorker:

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from parley.decoder.engine.worker import Result
     from parley.decoder.models.acoustic import AcousticModel, Chunk
+    from parley.decoder.models.passes import Result
     from parley.decoder.search.ctc import Path, Search, Wishes
     from parley.decoder.search.lattice.lattice import Lattice, LatticeResult
 

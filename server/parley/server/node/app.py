@@ -25,8 +25,8 @@ from parley.server.wires.parley.speech import Speech
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from parley.decoder.engine.worker import Observer
-    from parley.decoder.recognizer import RecognizerConfig
+    from parley.decoder.config import RecognizerConfig
+    from parley.decoder.engine.work import Observer
     from parley.server.node.settings import Settings
 
 log = structlog.stdlib.get_logger()

@@ -23,8 +23,8 @@ from parley.server.node.explain import explain
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parley.decoder.engine.worker import Observer
-    from parley.decoder.recognizer import RecognizerConfig
+    from parley.decoder.config import RecognizerConfig
+    from parley.decoder.engine.work import Observer
     from parley.server.node.settings import Settings
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ByteSize, ConfigDict, Field, ValidationError
 
-from parley.decoder.recognizer import RecognizerConfig
+from parley.decoder.config import RecognizerConfig
 from parley.decoder.values import EndpointRules, Passes, Precision, SearchKind
 from parley.server.node import preflight
 

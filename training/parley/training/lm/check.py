@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from parley.decoder.recognizer import RecognizerConfig
+    from parley.decoder.config import RecognizerConfig
     from parley.training.lm.manifest import Recording
     from parley.training.lm.reporter import Reporter
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from parley.decoder.audio import open_file
+from parley.decoder.config import RecognizerConfig
 from parley.decoder.errors import BadAudio
-from parley.decoder.recognizer import Recognizer, RecognizerConfig
+from parley.decoder.recognizer import Recognizer
 from parley.decoder.values import AudioFormat, Passes, StreamOptions
 from parley.training.lm.errors import BadModel
 from parley.training.lm.text import spoken_words
