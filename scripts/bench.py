@@ -36,9 +36,9 @@ from parley.clients.simulated_call import Pace
 from parley.clients.simulator import simulate_in_processes
 from parley.clients.simulator_figures import Figures, Spread
 from parley.decoder.model_folder import ModelFolder
-from parley.decoder.models.acoustic import load_acoustic_model
 from parley.decoder.models.first_pass import FirstPass
 from parley.decoder.models.moonshine import SecondPass
+from parley.decoder.models.registry import load_acoustic_model
 from parley.decoder.values import EndpointRules, Passes, Precision
 from scripts.floor import CONFIG, Floor, chunk_floor, file_floor, model_folder, one_after_the_other, whole_floor
 from scripts.node_process import NodeProcess, add_search, in_shares, node_cpu_s, search_flags

@@ -19,7 +19,7 @@ import soundfile
 from rich.progress import track
 
 from parley.decoder.model_folder import ModelFolder
-from parley.decoder.models.acoustic import load_acoustic_model
+from parley.decoder.models.registry import load_acoustic_model
 from parley.decoder.search.beam import Beam
 from parley.decoder.search.calibration import Calibration, confidence_figures, stability_figures
 from parley.decoder.search.ctc import Wishes

@@ -21,7 +21,7 @@ from rich.progress import track
 from rich.table import Table
 
 from parley.decoder.model_folder import ModelFolder
-from parley.decoder.models.acoustic import load_acoustic_model
+from parley.decoder.models.registry import load_acoustic_model
 from parley.decoder.search.beam import Beam
 from parley.decoder.search.ctc import Wishes
 from parley.decoder.search.hotwords import automaton

@@ -33,10 +33,10 @@ from parley.decoder.audio import open_file
 from parley.decoder.config import RecognizerConfig
 from parley.decoder.engine.stream import SEAM_BEST, Decoder
 from parley.decoder.model_folder import ModelFolder
-from parley.decoder.models.acoustic import load_acoustic_model
+from parley.decoder.models.registry import load_acoustic_model
 from parley.decoder.recognizer import FILE_RULES, Recognizer
 from parley.decoder.search.beam import Beam
-from parley.decoder.search.ctc import MOST_CONTEXT, Wishes
+from parley.decoder.search.ctc import Wishes
 from parley.decoder.search.forced import collapsed, forced_alignment
 from parley.decoder.search.hotwords import automaton
 from parley.decoder.search.language_model import LanguageModel, word_score
@@ -47,6 +47,7 @@ from parley.decoder.text.vocabulary import timed_words
 from parley.decoder.values import (
     LONGEST_UTTERANCE_MS,
     MOST_ALTERNATIVES,
+    MOST_CONTEXT,
     AudioFormat,
     Encoding,
     EndpointRules,

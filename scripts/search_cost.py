@@ -29,15 +29,15 @@ from rich.table import Table
 from torch.nn.utils.rnn import pad_sequence
 
 from parley.decoder.model_folder import ModelFolder
-from parley.decoder.models.acoustic import CHUNKS_MS, load_acoustic_model
+from parley.decoder.models.registry import load_acoustic_model
 from parley.decoder.search.beam import Beam
-from parley.decoder.search.ctc import MOST_CONTEXT, Wishes
+from parley.decoder.search.ctc import Wishes
 from parley.decoder.search.greedy import Greedy
 from parley.decoder.search.hotwords import automaton
 from parley.decoder.search.language_model import LanguageModel, no_language_model
 from parley.decoder.search.settings import beam_settings
 from parley.decoder.speech.vad import SAMPLE_RATE
-from parley.decoder.values import MOST_PHRASES, Phrase
+from parley.decoder.values import CHUNKS_MS, MOST_CONTEXT, MOST_PHRASES, Phrase
 from scripts.chunks import chunk_of
 
 if TYPE_CHECKING:

@@ -29,10 +29,11 @@ from parley.decoder.audio import open_reader
 from parley.decoder.config import RecognizerConfig
 from parley.decoder.engine.stream import StreamSettings
 from parley.decoder.model_folder import ModelFolder
-from parley.decoder.models.acoustic import Chunk, load_acoustic_model
+from parley.decoder.models.acoustic import Chunk
 from parley.decoder.models.first_pass import FirstPass
-from parley.decoder.recognizer import wish_maker
+from parley.decoder.models.registry import load_acoustic_model
 from parley.decoder.search.beam import Beam
+from parley.decoder.search.registry import open_searches
 from parley.decoder.search.settings import beam_settings
 from parley.decoder.speech.vad import FRAME_BYTES, Vad
 from parley.decoder.values import (
@@ -213,7 +214,9 @@ def network(pass_: FirstPass, folder: ModelFolder, calls: Sequence[NDArray[np.in
     heard = [read(pieces(mulaw(call, "RAW"))) for call in calls]
     jobs = captured(heard, EndpointRules(), StreamSettings(Passes.FIRST), model)
     config = RecognizerConfig(CONFIG.first_model_dir, passes=Passes.FIRST, language_model=DEFAULT_LANGUAGE_MODEL)
-    wishes = wish_maker(folder, config).wishes(SearchOptions())
+    maker = open_searches(folder, config).wishes
+    assert maker is not None
+    wishes = maker.wishes(SearchOptions())
     streams = [
         [
             replace(job.task, slot=slot, wishes=wishes if job.task.index == 0 else None)

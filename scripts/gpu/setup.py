@@ -11,7 +11,7 @@ import soundfile
 
 from parley.decoder.config import RecognizerConfig
 from parley.decoder.model_folder import ModelFolder
-from parley.decoder.models.acoustic import load_acoustic_model
+from parley.decoder.models.registry import load_acoustic_model
 from parley.decoder.recognizer import Recognizer
 from parley.decoder.speech.vad import SAMPLE_RATE
 from parley.decoder.values import Passes, Precision, SearchKind

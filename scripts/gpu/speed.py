@@ -15,8 +15,8 @@ from parley.decoder.config import RecognizerConfig
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.first_pass import FirstPass
 from parley.decoder.models.moonshine import SecondPass
-from parley.decoder.recognizer import wish_maker
 from parley.decoder.search.beam import Beam
+from parley.decoder.search.registry import open_searches
 from parley.decoder.search.settings import beam_settings
 from parley.decoder.speech.vad import SAMPLE_RATE
 from parley.decoder.torch_device import running
@@ -71,7 +71,9 @@ def forward(setup: Setup) -> Iterator[Row]:
     config = RecognizerConfig(
         FIRST, passes=Passes.FIRST, language_model=LANGUAGE_MODEL if LANGUAGE_MODEL.exists() else None
     )
-    wishes = wish_maker(folder, config).wishes(SearchOptions())
+    maker = open_searches(folder, config).wishes
+    assert maker is not None
+    wishes = maker.wishes(SearchOptions())
     settings = beam_settings(folder)
     passes = {
         "with best path": FirstPass(model),

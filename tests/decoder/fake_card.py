@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-from parley.decoder.models import acoustic
+from parley.decoder.models.registry import ACOUSTIC
 from parley.decoder.torch_device import memory_errors
 from tests.decoder.fakes import WAIT_S
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import pytest
     import torch
@@ -75,14 +77,14 @@ def put_in(patch: pytest.MonkeyPatch, at_start: Exception | None = None) -> dict
     at_start: what loading fails with.
     """
     cards: dict[str, FakeCard] = {}
-    load = acoustic.load_acoustic_model
 
-    def load_onto(folder: ModelFolder, device: str, *how: Any) -> AcousticModel:
+    def load_onto(load: Callable[..., AcousticModel], folder: ModelFolder, device: str, *how: Any) -> AcousticModel:
         assert device.startswith("cuda:")
         if at_start is not None:
             raise at_start
         cards[device] = FakeCard(load(folder, "cpu", *how))
         return cast("AcousticModel", cards[device])
 
-    patch.setattr(acoustic, "load_acoustic_model", load_onto)
+    for name, kind in ACOUSTIC.items():
+        patch.setitem(ACOUSTIC, name, replace(kind, load=partial(load_onto, kind.load)))
     return cards

@@ -31,10 +31,10 @@ from parley.decoder.errors import (
     UnknownModel,
 )
 from parley.decoder.model_folder import ModelFolder
-from parley.decoder.models.acoustic import CHUNKS_MS
 from parley.decoder.recognizer import FileResult, Recognizer
 from parley.decoder.search.beam import Beam
 from parley.decoder.values import (
+    CHUNKS_MS,
     Advanced,
     AudioFormat,
     Encoding,

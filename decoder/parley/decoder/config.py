@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parley.decoder.models.acoustic import CHUNKS_MS
-from parley.decoder.search.ctc import TOKENS
 from parley.decoder.values import (
+    CHUNKS_MS,
     MOST_BEAM,
+    TOKENS,
     Passes,
     Precision,
     SearchKind,

@@ -26,7 +26,6 @@ from parley.decoder.engine.work import BatchLimits
 from parley.decoder.engine.worker import DeviceWorker
 from parley.decoder.errors import (
     Cancelled,
-    DeviceError,
     InvalidOption,
     ModelError,
     OutOfMemory,
@@ -34,11 +33,8 @@ from parley.decoder.errors import (
 )
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.cards import usable_cards
-from parley.decoder.models.moonshine import SecondPass
-from parley.decoder.search.calibration import Calibration
-from parley.decoder.search.ctc import TOKENS
-from parley.decoder.search.settings import beam_settings
-from parley.decoder.side_by_side import SideBySide
+from parley.decoder.models.registry import load_acoustic_model, load_whole_model
+from parley.decoder.search.registry import open_searches
 from parley.decoder.speech.vad import SAMPLE_RATE
 from parley.decoder.values import (
     LONGEST_UTTERANCE_MS,
@@ -47,7 +43,6 @@ from parley.decoder.values import (
     Final,
     Finished,
     Passes,
-    SearchKind,
     SearchOptions,
     StreamOptions,
 )
@@ -61,9 +56,9 @@ if TYPE_CHECKING:
     from parley.decoder.engine.work import Observer
     from parley.decoder.model_folder import ModelInfo
     from parley.decoder.models.acoustic import AcousticModel
-    from parley.decoder.models.first_pass import FirstPass, Lattices
+    from parley.decoder.models.first_pass import FirstPass
     from parley.decoder.models.passes import WholeModel
-    from parley.decoder.search.lattice.process import LatticeProcess
+    from parley.decoder.search.registry import Searches
     from parley.decoder.search.wishes import Weights, WishMaker
     from parley.decoder.values import AudioFormat, Event, Sink
 
@@ -110,9 +105,8 @@ class Recognizer:
         }
         self.devices = resolve_devices(config.devices, config.passes)
         self.lost: list[str] = []  # those of the devices that do not work any more
-        self._wish_maker: WishMaker | None = None
+        self._searches: Searches | None = None
         self._lattice_finals = config.lattice_finals
-        self._lattice_process: LatticeProcess | None = None
         # Recordings are heard one after the other: if all their threads wanted Python's lock at once, whoever takes the
         # audio of live calls would wait for each of them in turn.
         self._hearing = threading.Lock()
@@ -129,13 +123,13 @@ class Recognizer:
             names = [folder.info.name for folder in read.values()]
             if len(set(names)) < len(names):
                 raise ModelError(f"both passes' models are called {names[0]!r}: requests could not tell them apart")
-            if Passes.FIRST in read and config.search is not SearchKind.BEST_PATH:
-                self._wish_maker = wish_maker(read[Passes.FIRST], config)
+            if Passes.FIRST in read:
+                self._searches = open_searches(read[Passes.FIRST], config, self._shares)
             for device in self.devices:
                 threads = config.threads or self._cores_of(device)
                 models: dict[Passes, WholeModel] = {}
                 if Passes.SECOND in read:
-                    models[Passes.SECOND] = SecondPass(read[Passes.SECOND], place(device), threads)
+                    models[Passes.SECOND] = load_whole_model(read[Passes.SECOND], place(device), threads)
                 if Passes.FIRST in read:
                     self._first[device] = models[Passes.FIRST] = self._first_pass(
                         read[Passes.FIRST], place(device), threads, config
@@ -165,41 +159,17 @@ class Recognizer:
         self._by_pass = {by: folder.info for by, folder in read.items()}
 
     def _first_pass(self, folder: ModelFolder, device: str, threads: int, config: RecognizerConfig) -> FirstPass:
-        # Imported here: torch and numba take seconds and 250 MB, and a node without a first pass does without.
+        # Imported here: torch takes seconds and 200 MB, and a node without a first pass does without.
         from parley.decoder.models.first_pass import FirstPass
 
+        assert self._searches is not None
         model = _acoustic_model(folder, device, threads, config)
-        if config.search is SearchKind.BEST_PATH:
-            return FirstPass(model)
-        from parley.decoder.search.beam import Beam
+        here = self._searches.on(device, threads, model.vocabulary, model.blank)
+        return FirstPass(model, here.searches, here.lattices, here.blank_penalty)
 
-        settings, calibration = beam_settings(folder), Calibration.read(folder)
-        side_by_side = SideBySide(threads, "search")
-        return FirstPass(
-            model,
-            lambda slots: Beam(slots, model.vocabulary, model.blank, settings, calibration, side_by_side),
-            self._lattices(model, device, config) if config.search is SearchKind.K2 else None,
-            settings.blank_penalty,
-        )
-
-    def _lattices(self, model: AcousticModel, device: str, config: RecognizerConfig) -> Lattices:
-        """The device's lattice search. On a CPU it is in a process of its own."""
-        from parley.decoder.search.lattice.graph import read_graph
-        from parley.decoder.search.lattice.k2 import LatticeSearch
-        from parley.decoder.search.lattice.process import WAITING, LatticeProcess
-
-        files = graph_files(config.graphs_dir)
-        if device != "cpu":
-            graphs = {name: read_graph(path, model.vocabulary) for name, path in files.items()}
-            return LatticeSearch(model.vocabulary, graphs, blank=model.blank, device=device)
-        if self._lattice_process is None:
-            waiting = WAITING * self._shares  # all of them have this one process
-            self._lattice_process = LatticeProcess(model.vocabulary, files, blank=model.blank, waiting=waiting)
-            try:
-                self._lattice_process.start().result()
-            except DeviceError as error:
-                raise ModelError(f'search = "k2": {error}') from None
-        return self._lattice_process
+    @property
+    def _wish_maker(self) -> WishMaker | None:
+        return None if self._searches is None else self._searches.wishes
 
     def _cores_of(self, device: str) -> int:
         return max(1, _cores() // self._shares) if place(device) == "cpu" else _cores()
@@ -341,8 +311,8 @@ class Recognizer:
         """Stops the workers. Streams still open get Failed(DeviceError)."""
         for worker in self._workers.values():
             worker.close()
-        if self._lattice_process is not None:
-            self._lattice_process.close()
+        if self._searches is not None:
+            self._searches.close()
 
     def __enter__(self) -> Recognizer:
         return self
@@ -377,8 +347,6 @@ def _cores() -> int:
 
 
 def _acoustic_model(folder: ModelFolder, device: str, threads: int, config: RecognizerConfig) -> AcousticModel:
-    from parley.decoder.models.acoustic import load_acoustic_model
-
     model = load_acoustic_model(folder, device, config.decoders, config.chunk_ms, threads, config.precision)
     if model.longest_samples < LONGEST_UTTERANCE_MS * SAMPLE_RATE // 1000:
         longest_ms = model.longest_samples * 1000 // SAMPLE_RATE
@@ -386,39 +354,6 @@ def _acoustic_model(folder: ModelFolder, device: str, threads: int, config: Reco
             f"{folder.path}: got a model for utterances of {longest_ms} ms, expected {LONGEST_UTTERANCE_MS} ms or more"
         )
     return model
-
-
-def graph_files(folder: Path | None) -> dict[str, Path]:
-    """The graphs of a folder, by name. Raises ModelError."""
-    if folder is None:
-        return {}
-    files = {path.stem: path for path in sorted(folder.glob("*.graph"))}
-    if TOKENS in files:
-        raise ModelError(f"{files[TOKENS]}: got a graph of this name, expected another: it is always there")
-    return files
-
-
-def wish_maker(folder: ModelFolder, config: RecognizerConfig) -> WishMaker:
-    """What searches with this model go by. Raises ModelError."""
-    from parley.decoder.search.wishes import Weights, WishMaker
-
-    ours = beam_settings(folder)
-    weights = Weights(
-        config.beam,
-        ours.language_weight if config.language_weight is None else config.language_weight,
-        ours.word_bonus if config.word_bonus is None else config.word_bonus,
-    )
-    graphs: tuple[str, ...] = ()
-    if config.search is SearchKind.K2:
-        from parley.decoder.search.lattice.k2 import available
-
-        if (missing := available()) is not None:
-            raise ModelError(missing)
-        known = (TOKENS, *graph_files(config.graphs_dir))
-        if config.graph not in known:
-            raise ModelError(f"graph: got {config.graph!r}, expected one of {', '.join(known)}")
-        graphs = (config.graph, *(name for name in known if name != config.graph))
-    return WishMaker(weights, config.language_model, config.hotwords, graphs)
 
 
 def resolve_devices(wanted: tuple[str, ...], passes: Passes) -> tuple[str, ...]:

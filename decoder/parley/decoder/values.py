@@ -72,6 +72,9 @@ class EndpointRules:
             raise InvalidOption("endpoint_rules.longest_utterance", f"{self.longest_utterance_ms} ms", "2 s to 30 s")
 
 
+CHUNKS_MS = (160, 320, 640)  # that a step of the first pass may have
+
+
 class Precision(enum.Enum):
     """Arithmetic of the first pass's own network."""
 
@@ -89,6 +92,9 @@ class SearchKind(enum.Enum):
     K2 = "k2"
 
 
+TOKENS = "tokens"  # of a lattice search the graph that is always there: all that the model can say
+
+
 class Passes(enum.Enum):
     """What decodes: the streaming network as the audio comes (FIRST), the attention decoder over whole utterances
     (SECOND), or interim results from the one and finals from the other (BOTH)."""
@@ -102,6 +108,8 @@ LONGEST_PHRASE = 100  # characters of a hotword phrase
 MOST_PHRASES = 1_000  # of a request
 MOST_BOOST = 20.0
 MOST_BEAM = 64
+MOST_ORDER = 5  # of a language model's n-grams
+MOST_CONTEXT = MOST_ORDER - 1  # words that it goes on from
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ import pytest
 
 from parley.decoder.engine.stream import SEAM_BEST
 from parley.decoder.engine.work import Work
-from parley.decoder.search.ctc import MOST_CONTEXT
-from parley.decoder.values import Final, Hypothesis, Passes, Scores, StreamOptions, Transcript, Word
+from parley.decoder.values import MOST_CONTEXT, Final, Hypothesis, Passes, Scores, StreamOptions, Transcript, Word
 from tests.decoder.fakes import chunk, said, whole
 from tests.decoder.searching import read_model, wishes
 from tests.decoder.streams import RULES, Call, talk

@@ -15,8 +15,8 @@ from torch import nn
 from parley.decoder.errors import ModelError
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models import int8
-from parley.decoder.models.acoustic import load_acoustic_model, resolve_precision
 from parley.decoder.models.int8 import Int8Conv1d, Int8Linear, in_int8, int8_pays
+from parley.decoder.models.registry import load_acoustic_model, resolve_precision
 from parley.decoder.models.streaming_ctc import StreamingCtc
 from parley.decoder.values import Precision
 from tests.decoder.chunks import alone, noise

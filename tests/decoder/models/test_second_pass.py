@@ -367,11 +367,6 @@ def test_a_file_that_is_cut_off(copy: ModelFolder, model_folder: ModelFolder) ->
     assert caught.value.__cause__ is not None
 
 
-def test_another_kind_of_model(model_folder: ModelFolder) -> None:
-    with pytest.raises(ModelError, match="got kind = 'parrot', expected 'moonshine'"):
-        SecondPass(replace(model_folder, kind="parrot"))
-
-
 @pytest.mark.filterwarnings("ignore:Specified provider")
 @pytest.mark.skipif("CUDAExecutionProvider" in ort.get_available_providers(), reason="this onnxruntime has CUDA")
 def test_a_device_that_is_not_there(model_folder: ModelFolder) -> None:

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from parley.decoder.errors import ModelError
 from parley.decoder.model_folder import ModelFolder
-from parley.decoder.models.acoustic import load_acoustic_model
+from parley.decoder.models.registry import load_acoustic_model
 from parley.decoder.models.streaming_ctc import StreamingCtc
 from tests.decoder.chunks import alone, noise
 from tests.decoder.reference import (
@@ -139,14 +139,6 @@ def test_a_card_computes_in_float32_as_a_processor_does() -> None:
 def test_a_chunk_of_another_length_is_refused(chunk_ms: int) -> None:
     with pytest.raises(ModelError, match=f"chunk_ms: got {chunk_ms}, expected one of 160, 320, 640"):
         StreamingCtc(ModelFolder.read(EN_STREAMING), "cpu", SLOTS, chunk_ms)
-
-
-def test_a_kind_that_nobody_knows_is_refused(tmp_path: Path) -> None:
-    write_tiny(tmp_path)
-    toml = tmp_path / "model.toml"
-    toml.write_text(toml.read_text().replace("streaming-ctc", "parrot"))
-    with pytest.raises(ModelError, match="got kind = 'parrot', expected one of streaming-ctc, wenet, zipformer"):
-        load_acoustic_model(ModelFolder.read(tmp_path), "cpu", SLOTS, 160)
 
 
 # Folders that do not fit.

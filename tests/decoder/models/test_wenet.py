@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from parley.decoder.errors import ModelError, OutOfMemory
 from parley.decoder.model_folder import ModelFolder
-from parley.decoder.models.acoustic import load_acoustic_model
+from parley.decoder.models.registry import load_acoustic_model
 from parley.decoder.models.wenet import WenetModel
 from tests.decoder.chunks import alone, assert_same, chunk_of, kaldi_frames, noise, together
 from tests.decoder.tiny_wenet import HEADS, KERNEL, LAYERS, WIDTH, TinyWenet

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from parley.decoder.errors import ModelError, OutOfMemory
 from parley.decoder.model_folder import ModelFolder
-from parley.decoder.models.acoustic import load_acoustic_model
+from parley.decoder.models.registry import load_acoustic_model
 from parley.decoder.models.zipformer import ZipformerModel
 from tests.decoder.chunks import alone, assert_same, chunk_of, kaldi_frames, noise, together
 from tests.decoder.tiny_zipformer import AHEAD, CHUNK, KEYS, LAYERS, LEFT, WIDTH, TinyZipformer

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parley.decoder.errors import ModelError
-from parley.decoder.search.ctc import TOKENS
 from parley.decoder.search.lattice.ctc_graph import token_loop
 from parley.decoder.search.lattice.k2 import LatticeSearch, available
 from parley.decoder.search.lattice.lattice import SILENCE, LatticeConfig, LatticeOptions, LatticeResult
+from parley.decoder.values import TOKENS
 from parley.training.graph.build import grammar_graph, language_model_graph
 from parley.training.graph.spelling import Spelling
 from tests.training.graph.language import PIECES, TINY, readings

@@ -16,12 +16,12 @@ import pytest
 import torch
 
 from parley.decoder.errors import DeviceError, ModelError
-from parley.decoder.search.ctc import TOKENS
 from parley.decoder.search.lattice.graph import read_graph, write_graph
 from parley.decoder.search.lattice.k2 import LatticeSearch
 from parley.decoder.search.lattice.lattice import LatticeConfig, LatticeOptions
 from parley.decoder.search.lattice.process import LatticeProcess
 from parley.decoder.text.vocabulary import Vocabulary
+from parley.decoder.values import TOKENS
 from parley.training.graph.build import grammar_graph
 from tests.decoder.conftest import FIRST_MODEL
 

@@ -14,7 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parley.decoder.errors import ModelError
-from parley.decoder.search.ctc import MOST_CONTEXT, MOST_ORDER
 from parley.decoder.search.language_model import (
     LONGEST_WORD,
     MIDDLE,
@@ -26,6 +25,7 @@ from parley.decoder.search.language_model import (
     no_language_model,
     word_score,
 )
+from parley.decoder.values import MOST_CONTEXT, MOST_ORDER
 from parley.training.lm.arpa import read_arpa
 from parley.training.lm.kenlm_binary import write_binary
 from tests.decoder.searching import random_table, read_model

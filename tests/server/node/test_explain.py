@@ -9,7 +9,8 @@ from typing import Any, cast
 import pytest
 
 from parley.decoder.model_folder import ModelFolder
-from parley.decoder.recognizer import Memory, wish_maker
+from parley.decoder.recognizer import Memory
+from parley.decoder.search.registry import open_searches
 from parley.decoder.search.settings import beam_settings
 from parley.server.node.explain import explain
 from parley.server.node.settings import DEFAULT_FIRST_MODEL, Settings, load
@@ -28,7 +29,7 @@ def told(*argv: str, recognizer: FakeRecognizer | None = None, output: io.String
     output, loaded = output or io.StringIO(), load([*FREE, "--explain", *argv], {})
     settings, maker = loaded.settings, None
     if settings.searches():
-        maker = wish_maker(ModelFolder.read(settings.first_model_dir), settings.recognizer())
+        maker = open_searches(ModelFolder.read(settings.first_model_dir), settings.recognizer()).wishes
     explain(loaded, cast("Any", recognizer or FakeRecognizer(maker=maker)), output)
     return output.getvalue()
 

@@ -24,13 +24,13 @@ import numpy as np
 
 from parley.decoder.engine.chunker import Chunker
 from parley.decoder.engine.work import Job, Outcome, Whole, Work
-from parley.decoder.search.ctc import MOST_CONTEXT
 from parley.decoder.speech.endpoint import BEFORE_SPEECH, Endpointer, Step, Utterance
 from parley.decoder.speech.vad import FRAME, FRAME_MS, WINDOW, Vad
 from parley.decoder.text.inverse_text import written
 from parley.decoder.text.merge import decide, own
 from parley.decoder.values import (
     LONGEST_UTTERANCE_MS,
+    MOST_CONTEXT,
     Advanced,
     EndpointRules,
     Event,

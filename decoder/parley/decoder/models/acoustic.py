@@ -1,7 +1,7 @@
 """The first pass's acoustic model as the rest sees it: chunks of samples in, log-probabilities out. Knows no streams.
 
-Three kinds of folder give one: our own streaming CTC network (streaming_ctc.py), and TorchScript exports of WeNet
-(wenet.py) and of icefall's streaming zipformer (zipformer.py).
+Our own streaming CTC network is one (streaming_ctc.py), TorchScript exports of WeNet (wenet.py) and of icefall's
+streaming zipformer (zipformer.py) are others; registry.py tells a folder's kind.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from parley.decoder.errors import ModelError
 from parley.decoder.speech.vad import SAMPLE_RATE
-from parley.decoder.values import Precision
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     import torch
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from parley.decoder.search.ctc import Wishes
     from parley.decoder.text.vocabulary import Vocabulary
 
-CHUNKS_MS = (160, 320, 640)  # what a node may set
 CARD_ROWS = 64  # of recordings that go to a card in one call
 
 
@@ -108,51 +105,3 @@ def check_rate(folder: ModelFolder) -> None:
     """Raises ModelError unless the model hears what decoders hear."""
     if folder.info.sample_rate != SAMPLE_RATE:
         raise folder.fault(f"sample_rate: got {folder.info.sample_rate}, expected {SAMPLE_RATE}")
-
-
-def load_acoustic_model(
-    folder: ModelFolder,
-    device: str,
-    slots: int,
-    chunk_ms: int,
-    threads: int = 1,
-    precision: Precision = Precision.FLOAT32,
-) -> AcousticModel:
-    """The model of a folder on a device ("cpu" or "cuda:N"). chunk_ms: one of CHUNKS_MS; an export has its own.
-    threads: that it may use on a CPU. precision: of our own network; an export has its own.
-
-    Raises ModelError, with what was found and expected.
-    """
-    load = _loaders().get(folder.kind)
-    if load is None:
-        raise ModelError(f"{folder.path}: got kind = {folder.kind!r}, expected one of {', '.join(_loaders())}")
-    return load(folder, device, slots, chunk_ms, threads, resolve_precision(folder, device, precision))
-
-
-def resolve_precision(folder: ModelFolder, device: str, wanted: Precision) -> Precision:
-    """What is meant by it, with this model on this device. Raises ModelError for int8 where there is none."""
-    if wanted is Precision.FLOAT32:
-        return wanted
-    from parley.decoder.models.int8 import int8_pays  # late: torch
-
-    if folder.kind != "streaming-ctc" or device != "cpu" or not int8_pays():
-        if wanted is Precision.INT8:
-            raise ModelError(
-                f"{folder.path}: precision: got int8 for kind {folder.kind} on {device}, expected auto or float32: "
-                "int8 is for kind streaming-ctc, on a CPU with VNNI, with a newer torch (2.13 has it)"
-            )
-        return Precision.FLOAT32
-    return Precision.INT8
-
-
-def _loaders() -> dict[str, Callable[[ModelFolder, str, int, int, int, Precision], AcousticModel]]:
-    # Imported late: torch takes a second and 200 MB, and a node without a first pass does without.
-    from parley.decoder.models.streaming_ctc import StreamingCtc
-    from parley.decoder.models.wenet import WenetModel
-    from parley.decoder.models.zipformer import ZipformerModel
-
-    return {
-        "streaming-ctc": StreamingCtc,
-        "wenet": lambda *how: WenetModel(*how[:-1]),
-        "zipformer": lambda *how: ZipformerModel(*how[:-1]),
-    }

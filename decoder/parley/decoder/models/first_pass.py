@@ -10,17 +10,17 @@ import math
 from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 
 from parley.decoder.errors import DeviceError
-from parley.decoder.search.ctc import NO_SCORES, TOKENS
+from parley.decoder.search.ctc import NO_SCORES
 from parley.decoder.search.greedy import Greedy
 from parley.decoder.search.lattice.lattice import LatticeOptions
 from parley.decoder.text.vocabulary import timed_words
 from parley.decoder.torch_device import memory_errors
-from parley.decoder.values import Hypothesis, LatticeArc, Transcript, WordLattice
+from parley.decoder.values import TOKENS, Hypothesis, LatticeArc, Transcript, WordLattice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -31,15 +31,7 @@ if TYPE_CHECKING:
     from parley.decoder.models.acoustic import AcousticModel, Chunk
     from parley.decoder.models.passes import Result
     from parley.decoder.search.ctc import Path, Search, Wishes
-    from parley.decoder.search.lattice.lattice import Lattice, LatticeResult
-
-
-class Lattices(Protocol):
-    """A lattice search; see parley.decoder.search.lattice.process and parley.decoder.search.lattice.k2."""
-
-    def submit(
-        self, log_probs: NDArray[np.float32], frames: Sequence[int], graph: str, options: LatticeOptions
-    ) -> Future[list[LatticeResult]]: ...
+    from parley.decoder.search.lattice.lattice import Lattice, LatticeResult, Lattices
 
 
 CALL_S = 12.0  # of audio a thread, taken through the model together: a live call may have to wait for a step of it

@@ -84,8 +84,6 @@ class SecondPass:
 
     def __init__(self, folder: ModelFolder, device: str = "cpu", threads: int = 0) -> None:
         """device: "cpu" or "cuda:N". threads: cores a call of the model may use, 0 for all. Raises ModelError."""
-        if folder.kind != "moonshine":
-            raise ModelError(f"{folder.path}: got kind = {folder.kind!r}, expected 'moonshine'")
         self.info = folder.info
         self._limits = DecodingLimits.read(folder)
         self._vocabulary = Vocabulary.read(folder.file("tokens.bin"))

@@ -13,14 +13,14 @@ from safetensors.torch import load_file
 from torch.nn import functional
 
 from parley.decoder.errors import ModelError
-from parley.decoder.models.acoustic import CARD_ROWS, CHUNKS_MS, Chunk, ChunkShape, check_rate
+from parley.decoder.models.acoustic import CARD_ROWS, Chunk, ChunkShape, check_rate
 from parley.decoder.models.features import HOP, WINDOW
 from parley.decoder.models.int8 import in_int8
 from parley.decoder.models.network import FRAME_MS, Network, Sizes
 from parley.decoder.side_by_side import SideBySide
 from parley.decoder.text.vocabulary import Vocabulary
 from parley.decoder.torch_device import memory_errors, running, torch_device
-from parley.decoder.values import Precision
+from parley.decoder.values import CHUNKS_MS, Precision
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -16,12 +16,12 @@ import torch
 
 from parley.decoder.search import beam_kernel as kernel
 from parley.decoder.search.calibration import Calibration
-from parley.decoder.search.ctc import MOST_CONTEXT, Path, Wishes
+from parley.decoder.search.ctc import Path, Wishes
 from parley.decoder.search.hotwords import automaton
 from parley.decoder.search.language_model import no_language_model
 from parley.decoder.side_by_side import SideBySide
 from parley.decoder.text.vocabulary import SPACE
-from parley.decoder.values import MOST_BEAM, Scores
+from parley.decoder.values import MOST_BEAM, MOST_CONTEXT, Scores
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from parley.decoder.search.compiled import compiled
-from parley.decoder.search.ctc import MOST_CONTEXT
 from parley.decoder.search.hotwords import SPACE, Automaton, step
 from parley.decoder.search.language_model import Tables, follow, word_score
+from parley.decoder.values import MOST_CONTEXT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

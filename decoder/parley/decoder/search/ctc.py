@@ -15,10 +15,7 @@ if TYPE_CHECKING:
     from parley.decoder.search.hotwords import Automaton
     from parley.decoder.search.language_model import LanguageModel
 
-TOKENS = "tokens"  # of a lattice search the graph that is always there: all that the model can say
 NO_SCORES = Scores(0.0)  # of a path so far, or of a search that has none
-MOST_ORDER = 5  # of a language model
-MOST_CONTEXT = MOST_ORDER - 1  # words that it goes on from
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ import numpy as np
 
 from parley.decoder.errors import ModelError
 from parley.decoder.search.compiled import compiled
-from parley.decoder.search.ctc import MOST_CONTEXT, MOST_ORDER
+from parley.decoder.values import MOST_CONTEXT, MOST_ORDER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from parley.decoder.search.ctc import MOST_CONTEXT
 from parley.decoder.search.language_model import word_score
+from parley.decoder.values import MOST_CONTEXT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

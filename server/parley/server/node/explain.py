@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from parley.decoder.model_folder import ModelFolder
-from parley.decoder.models.acoustic import resolve_precision
+from parley.decoder.models.registry import resolve_precision
 from parley.decoder.recognizer import place
 from parley.decoder.values import Passes, SearchKind
 from parley.server.node import settings as config

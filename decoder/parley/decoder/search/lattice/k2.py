@@ -23,7 +23,7 @@ import torch
 from torch.nn import functional
 
 from parley.decoder.errors import ModelError
-from parley.decoder.search.ctc import TOKENS, Path
+from parley.decoder.search.ctc import Path
 from parley.decoder.search.forced import collapsed, forced_alignment
 from parley.decoder.search.lattice.ctc_graph import token_loop
 from parley.decoder.search.lattice.lattice import (
@@ -35,7 +35,7 @@ from parley.decoder.search.lattice.lattice import (
     word_lattice,
 )
 from parley.decoder.torch_device import memory_errors
-from parley.decoder.values import Scores
+from parley.decoder.values import TOKENS, Scores
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from concurrent.futures import Future
 
     from numpy.typing import NDArray
 
@@ -102,6 +103,16 @@ class LatticeResult:
 
     paths: tuple[Path, ...] = ()
     lattice: Lattice | None = None
+
+
+class Lattices(Protocol):
+    """A lattice search; see parley.decoder.search.lattice.process and parley.decoder.search.lattice.k2."""
+
+    def submit(
+        self, log_probs: NDArray[np.float32], frames: Sequence[int], graph: str, options: LatticeOptions
+    ) -> Future[list[LatticeResult]]:
+        """A batch of whole utterances: see LatticeSearch.decode."""
+        ...
 
 
 ARRAYS = tuple(field.name for field in fields(Lattice) if field.name not in ("states", "words"))

@@ -1,0 +1,116 @@
+"""Models by the kind that their folder's model.toml says. Knows what each kind is made by, not what it computes.
+
+A kind's module is imported when a folder of that kind is loaded: torch takes a second and 200 MB, and a node without a
+first pass does without. Another kind is another line of ACOUSTIC or WHOLE.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from parley.decoder.errors import ModelError
+from parley.decoder.values import Precision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from parley.decoder.model_folder import ModelFolder
+    from parley.decoder.models.acoustic import AcousticModel
+    from parley.decoder.models.passes import WholeModel
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Acoustic:
+    """A kind of acoustic model. load: see load_acoustic_model. has_int8: its arithmetic may be chosen."""
+
+    load: Callable[[ModelFolder, str, int, int, int, Precision], AcousticModel]
+    has_int8: bool = False
+
+
+def load_acoustic_model(
+    folder: ModelFolder,
+    device: str,
+    slots: int,
+    chunk_ms: int,
+    threads: int = 1,
+    precision: Precision = Precision.FLOAT32,
+) -> AcousticModel:
+    """The first pass's model of a folder on a device ("cpu" or "cuda:N"). chunk_ms: one of CHUNKS_MS; an export has its
+    own. threads: that it may use on a CPU. precision: of our own network; an export has its own.
+
+    Raises ModelError, with what was found and expected.
+    """
+    kind = _of_kind(ACOUSTIC, folder)
+    return kind.load(folder, device, slots, chunk_ms, threads, resolve_precision(folder, device, precision))
+
+
+def load_whole_model(folder: ModelFolder, device: str, threads: int = 0) -> WholeModel:
+    """The second pass's model of a folder on a device ("cpu" or "cuda:N"). threads: that a call of it may use on a CPU,
+    0 for all.
+
+    Raises ModelError, with what was found and expected.
+    """
+    return _of_kind(WHOLE, folder)(folder, device, threads)
+
+
+def resolve_precision(folder: ModelFolder, device: str, wanted: Precision) -> Precision:
+    """What is meant by it, with this model on this device. Raises ModelError for int8 where there is none."""
+    if wanted is Precision.FLOAT32:
+        return wanted
+    from parley.decoder.models.int8 import int8_pays
+
+    kind = ACOUSTIC.get(folder.kind)
+    if kind is not None and kind.has_int8 and device == "cpu" and int8_pays():
+        return Precision.INT8
+    if wanted is Precision.INT8:
+        having = ", ".join(name for name, kind in ACOUSTIC.items() if kind.has_int8)
+        raise ModelError(
+            f"{folder.path}: precision: got int8 for kind {folder.kind} on {device}, expected auto or float32: "
+            f"int8 is for kind {having}, on a CPU with VNNI, with a newer torch (2.13 has it)"
+        )
+    return Precision.FLOAT32
+
+
+def _of_kind(kinds: Mapping[str, T], folder: ModelFolder) -> T:
+    if (kind := kinds.get(folder.kind)) is None:
+        raise ModelError(f"{folder.path}: got kind = {folder.kind!r}, expected one of {', '.join(kinds)}")
+    return kind
+
+
+def _streaming_ctc(
+    folder: ModelFolder, device: str, slots: int, chunk_ms: int, threads: int, precision: Precision
+) -> AcousticModel:
+    from parley.decoder.models.streaming_ctc import StreamingCtc
+
+    return StreamingCtc(folder, device, slots, chunk_ms, threads, precision)
+
+
+def _wenet(folder: ModelFolder, device: str, slots: int, chunk_ms: int, threads: int, _: Precision) -> AcousticModel:
+    from parley.decoder.models.wenet import WenetModel
+
+    return WenetModel(folder, device, slots, chunk_ms, threads)
+
+
+def _zipformer(
+    folder: ModelFolder, device: str, slots: int, chunk_ms: int, threads: int, _: Precision
+) -> AcousticModel:
+    from parley.decoder.models.zipformer import ZipformerModel
+
+    return ZipformerModel(folder, device, slots, chunk_ms, threads)
+
+
+def _moonshine(folder: ModelFolder, device: str, threads: int) -> WholeModel:
+    from parley.decoder.models.moonshine import SecondPass
+
+    return SecondPass(folder, device, threads)
+
+
+ACOUSTIC = {
+    "streaming-ctc": Acoustic(_streaming_ctc, has_int8=True),
+    "wenet": Acoustic(_wenet),
+    "zipformer": Acoustic(_zipformer),
+}
+WHOLE: dict[str, Callable[[ModelFolder, str, int], WholeModel]] = {"moonshine": _moonshine}
