@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from parley.decoder.audio import open_file
 from parley.decoder.config import RecognizerConfig
-from parley.decoder.engine.stream import Decoder, StreamSettings
+from parley.decoder.engine.stream import Decoder
+from parley.decoder.engine.transcribe import FILE_RULES
 from parley.decoder.engine.work import Outcome, Whole
 from parley.decoder.models.acoustic import Chunk
-from parley.decoder.recognizer import FILE_RULES
+from parley.decoder.policy import plan_of
 from parley.decoder.speech.vad import SAMPLE_RATE
 from parley.decoder.values import AudioFormat, EndpointRules, Event, Passes, StreamOptions, Transcript
 from scripts.speech import ROOT
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from parley.decoder.engine.plan import Plan
     from parley.decoder.engine.work import Job
     from parley.decoder.models.acoustic import AcousticModel
     from parley.decoder.models.passes import WholeModel
@@ -74,8 +76,7 @@ def model_folder(by: Passes) -> Path:
 
 def captured(
     calls: Iterable[Iterable[NDArray[np.int16]]],
-    rules: EndpointRules,
-    settings: StreamSettings,
+    plan: Plan,
     model: AcousticModel | None = None,
 ) -> list[list[Job]]:
     """What a node would have the device do, a list a call. calls: blocks (n,) of 16 kHz samples."""
@@ -84,7 +85,7 @@ def captured(
         captor = _Captor()
         decoder = Decoder(captor, 0, CONFIG.vad_aggressiveness, model)  # type: ignore[arg-type]
         decoder.bind()
-        decoder.open(0, StreamOptions(rules=rules), settings, _ignore)
+        decoder.open(0, plan, _ignore)
         for block in call:
             decoder.accept(block)
         decoder.finish()
@@ -100,7 +101,7 @@ def _as_sent(calls: Sequence[NDArray[np.int16]]) -> Iterator[Iterator[NDArray[np
 
 def chunk_floor(model: AcousticModel, calls: Sequence[NDArray[np.int16]]) -> Floor:
     """The chunks of all calls, as many calls at once as a batch may have, with nothing in the way."""
-    jobs_of_calls = captured(_as_sent(calls), EndpointRules(), StreamSettings(Passes.FIRST), model)
+    jobs_of_calls = captured(_as_sent(calls), plan_of(Passes.FIRST, StreamOptions()), model)
     chunks = [[job.task for job in jobs if isinstance(job.task, Chunk)] for jobs in jobs_of_calls]
     streams_ = [
         [replace(chunk, slot=slot) for chunk in chunks[slot % len(calls)]] for slot in range(CONFIG.max_chunk_batch)
@@ -131,7 +132,7 @@ def whole_floor(
     model: WholeModel, calls: Sequence[NDArray[np.int16]], rules: EndpointRules, by: Passes, recording: bool
 ) -> Floor:
     """Cuts the calls as a node does and decodes the pieces with nothing in the way."""
-    jobs_of_calls = captured(_as_sent(calls), rules, StreamSettings(by, partial_interval_ms=0, recording=recording))
+    jobs_of_calls = captured(_as_sent(calls), plan_of(by, StreamOptions(rules=rules), recording=recording))
     samples = [job.task.samples for jobs in jobs_of_calls for job in jobs if isinstance(job.task, Whole)]
     batches: list[list[NDArray[np.int16]]] = [[]]
     for piece in sorted(samples, key=len):

@@ -27,11 +27,11 @@ from parley.asr.v1 import speech_pb2 as pb
 from parley.asr.v1 import speech_pb2_grpc
 from parley.decoder.audio import open_reader
 from parley.decoder.config import RecognizerConfig
-from parley.decoder.engine.stream import StreamSettings
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.acoustic import Chunk
 from parley.decoder.models.first_pass import FirstPass
 from parley.decoder.models.registry import load_acoustic_model
+from parley.decoder.policy import plan_of
 from parley.decoder.search.beam import Beam
 from parley.decoder.search.registry import open_searches
 from parley.decoder.search.settings import beam_settings
@@ -45,6 +45,7 @@ from parley.decoder.values import (
     Passes,
     Precision,
     SearchOptions,
+    StreamOptions,
 )
 from parley.server.node.settings import DEFAULT_LANGUAGE_MODEL
 from parley.server.wires.parley import convert
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from parley.decoder.models.acoustic import AcousticModel
 
 MESSAGE_MS = 100
+PLAN = plan_of(Passes.FIRST, StreamOptions())
 FORMAT = AudioFormat(Encoding.MULAW, TELEPHONE_RATE, 1)
 ROUNDS = 3  # of which the quickest counts: others use the machine too
 
@@ -195,9 +197,8 @@ def samples(calls: Sequence[NDArray[np.int16]], model: AcousticModel) -> list[St
             detector, audio = Vad(), np.concatenate(call).tobytes()
             detector.accept(audio[: len(audio) // FRAME_BYTES * FRAME_BYTES])
 
-    settings = StreamSettings(Passes.FIRST)
     read_s, vad_s = cpu_s(lambda: [read(messages) for messages in sent]), cpu_s(hear)
-    decoder_s = cpu_s(lambda: captured(blocks, EndpointRules(), settings, model))
+    decoder_s = cpu_s(lambda: captured(blocks, PLAN, model))
     return [
         Stage("mu-law and resampling", read_s / calls_s * 1e6),
         Stage("voice activity, utterances, chunks", decoder_s / calls_s * 1e6),
@@ -212,7 +213,7 @@ def network(pass_: FirstPass, folder: ModelFolder, calls: Sequence[NDArray[np.in
     """The chunks of as many calls at once as a batch has rows."""
     model = pass_.model
     heard = [read(pieces(mulaw(call, "RAW"))) for call in calls]
-    jobs = captured(heard, EndpointRules(), StreamSettings(Passes.FIRST), model)
+    jobs = captured(heard, PLAN, model)
     config = RecognizerConfig(CONFIG.first_model_dir, passes=Passes.FIRST, language_model=DEFAULT_LANGUAGE_MODEL)
     maker = open_searches(folder, config).wishes
     assert maker is not None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from parley.decoder.device import Device
 from parley.decoder.errors import DeviceError, OutOfMemory
 from parley.decoder.speech.vad import SAMPLE_RATE
 from parley.decoder.values import AudioFormat, Encoding, Failed, Final, Finished, StreamOptions
@@ -162,7 +163,7 @@ class LittleMemory:
 
     def __init__(self, setup: Setup, recognizer: Recognizer, allowed_mb: int) -> None:
         self._setup, self._allowed = setup, allowed_mb * MB
-        self._model = recognizer._first[setup.device].model
+        self._model = recognizer._build.first_passes[Device.parse(setup.device)].model
         self._forward = self._model.forward
 
     def __enter__(self) -> None:

@@ -65,7 +65,8 @@ def loud_is_speech() -> Iterator[None]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """A stream's clock, which the test sets."""
     clock = Clock()
-    monkeypatch.setattr("parley.decoder.engine.stream.time", clock)
+    for module in ("stream", "intake", "live", "finals"):
+        monkeypatch.setattr(f"parley.decoder.engine.{module}.time", clock)
     return clock
 
 

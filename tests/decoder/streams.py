@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
-from parley.decoder.engine.stream import Decoder, State, StreamSettings
+from parley.decoder.engine.stream import Decoder
 from parley.decoder.engine.work import Work
 from parley.decoder.models.acoustic import ChunkShape
+from parley.decoder.policy import plan_of
 from parley.decoder.speech.vad import FRAME, FRAME_MS
 from parley.decoder.values import EndpointRules, Passes, StreamOptions
 from tests.decoder.fakes import CHUNKS, FakeWorker, chunk, said
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from parley.decoder.engine.outlet import Outlet, State
     from parley.decoder.engine.work import Job
     from parley.decoder.models.acoustic import AcousticModel
     from parley.decoder.search.ctc import Wishes
@@ -99,12 +101,15 @@ class Call:
         self.decoder = decoder or Decoder(self.device.worker, 0, 2, first_pass)
         self.events: list[Event] = []
         self.decoder.bind()
-        self.decoder.open(
-            channel,
+        plan = plan_of(
+            passes,
             options or StreamOptions(rules=RULES),
-            StreamSettings(passes, partial_interval_ms, budget_ms, recording, wishes),
-            self.events.append,
+            recording=recording,
+            wishes=wishes,
+            partial_interval_ms=partial_interval_ms,
+            final_budget_ms=budget_ms,
         )
+        self.decoder.open(channel, plan, self.events.append)
 
     def feed(self, samples: NDArray[np.int16], cuts: Sequence[int] = ()) -> None:
         edges = [0, *sorted(cut % (len(samples) + 1) for cut in cuts), len(samples)]
@@ -143,6 +148,12 @@ class Call:
 
     def of(self, kind: type[E]) -> list[E]:
         return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def outlet(self) -> Outlet:
+        """What its events leave through."""
+        assert self.decoder._stream is not None
+        return self.decoder._stream.outlet
 
     @property
     def state(self) -> State:

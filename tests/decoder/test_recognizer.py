@@ -16,10 +16,12 @@ import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parley.decoder import recognizer as module
+from parley.decoder import build as module
 from parley.decoder.audio import open_file
 from parley.decoder.config import RecognizerConfig
-from parley.decoder.engine.stream import PENDING_SEGMENTS
+from parley.decoder.device import CPU
+from parley.decoder.engine.finals import PENDING_SEGMENTS
+from parley.decoder.engine.transcribe import FileResult
 from parley.decoder.errors import (
     AudioTooLong,
     BadAudio,
@@ -31,7 +33,7 @@ from parley.decoder.errors import (
     UnknownModel,
 )
 from parley.decoder.model_folder import ModelFolder
-from parley.decoder.recognizer import FileResult, Recognizer
+from parley.decoder.recognizer import Recognizer
 from parley.decoder.search.beam import Beam
 from parley.decoder.values import (
     CHUNKS_MS,
@@ -64,9 +66,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from parley.decoder.audio import FileAudio
+    from parley.decoder.device import Device
     from parley.decoder.engine.pool import Lease
-    from parley.decoder.engine.request import Stream
+    from parley.decoder.engine.request import Request
     from parley.decoder.models.acoustic import Chunk
+    from parley.decoder.search.registry import Searches
 
 MONO = AudioFormat(Encoding.LINEAR16, RATE, 1)
 PAUSE = bytes(2 * RATE)  # 1 s
@@ -325,7 +329,7 @@ def test_16_at_once_through_the_first_pass_are_heard_as_one_by_one(both: Recogni
 def test_log_probs_that_are_not_finite_fail_their_stream_alone(
     both: Recognizer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = both._first["cpu"].model
+    model = both._build.first_passes[CPU].model
     forward = model.forward
     audio, options = pcm_of("austen_2.flac"), StreamOptions(passes=Passes.FIRST)
     alone = words_at(stream(both, audio, options=options).finals())
@@ -343,7 +347,7 @@ def test_log_probs_that_are_not_finite_fail_their_stream_alone(
         monkeypatch.setattr(model, "forward", poisoned)
         heard = [Heard(), Heard()]
         for decoder, sink in zip(lease.decoders, heard, strict=True):
-            decoder.open(0, options, both._settings_for(options, recording=False), sink)
+            decoder.open(0, both._policy.plan(options), sink)
         for decoder in lease.decoders:
             decoder.accept(np.frombuffer(audio, "<i2"))
             decoder.finish()
@@ -356,11 +360,11 @@ def test_log_probs_that_are_not_finite_fail_their_stream_alone(
 def test_memory_of_a_decoder(both: Recognizer, recognizer: Recognizer) -> None:
     with both.pool.lend(timeout=WAIT_S) as lease:
         (decoder,) = lease.decoders
-        assert both.memory.audio_bytes == decoder._audio.nbytes
-    network = both._first["cpu"].model._network  # type: ignore[attr-defined]
+        assert both.memory.audio_bytes == decoder._audio.samples.nbytes
+    network = both._build.first_passes[CPU].model._network  # type: ignore[attr-defined]
     caches = (network.encoder_cache, network.head_cache, network.past)
     assert both.memory.cache_bytes * 16 == sum(cache.numel() * cache.element_size() for cache in caches)
-    search = both._first["cpu"]._search
+    search = both._build.first_passes[CPU]._search
     assert isinstance(search, Beam)
     assert both.memory.search_bytes * 16 == sum(array.nbytes for slot in search._slots for array in slot)
     assert recognizer.memory == replace(both.memory, search_bytes=0, cache_bytes=0)
@@ -508,11 +512,13 @@ class Scripted:
         self.built: list[tuple[str, int]] = []
         self.built_first: list[tuple[str, str, int, int]] = []
         self.made: list[Recognizer] = []
-        patch.setattr(module, "SecondPass", self._build)
-        patch.setattr(Recognizer, "_first_pass", lambda _, *about: self._build_first(*about))
+        patch.setattr(module, "load_whole_model", self._build)
+        patch.setattr(module, "first_pass", self._build_first)
 
-    def _build_first(self, folder: ModelFolder, device: str, threads: int, config: RecognizerConfig) -> EchoFirst:
-        self.built_first.append((folder.info.name, device, threads, config.decoders))
+    def _build_first(
+        self, folder: ModelFolder, place: Device, threads: int, config: RecognizerConfig, searches: Searches
+    ) -> EchoFirst:
+        self.built_first.append((folder.info.name, str(place), threads, config.decoders))
         return EchoFirst()
 
     def _build(self, folder: ModelFolder, device: str, threads: int) -> SteppedModel:
@@ -538,7 +544,7 @@ def scripted(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scripted]:
         recognizer.close()
 
 
-def opened(recognizer: Recognizer, **more: Any) -> tuple[Lease, Stream, Heard]:
+def opened(recognizer: Recognizer, **more: Any) -> tuple[Lease, Request, Heard]:
     heard = Heard()
     lease = recognizer.pool.request().result(timeout=0)
     return lease, recognizer.open_stream(lease, MONO, StreamOptions(), heard, **more), heard
@@ -597,7 +603,7 @@ def test_too_many_decoders_for_the_memory(
     def build(*_: object) -> None:
         raise fault
 
-    monkeypatch.setattr(Recognizer, "_first_pass", build)
+    monkeypatch.setattr(module, "first_pass", build)
     before = threading.active_count()
     with pytest.raises(ModelError, match="no memory for 2 decoders a device"):
         scripted.start(first_model_dir=FIRST_MODEL, passes=Passes.BOTH)
@@ -670,7 +676,7 @@ def test_close_fails_streams_with_work(scripted: Scripted, monkeypatch: pytest.M
     run(waiting.accept(SPEECH))
     run(waiting.finish())
     run(idle.accept(SPEECH))
-    end_call_on_close(recognizer._workers["cpu"], scripted.model, monkeypatch)
+    end_call_on_close(recognizer._build.workers[CPU], scripted.model, monkeypatch)
     recognizer.close()
     assert first.events[-1] == Finished()
     assert second.finals() == []

@@ -110,7 +110,7 @@ def test_words_behind_a_cut_are_scored_behind_the_words_before_it(with_words: Re
 
     going_on = heard()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("parley.decoder.engine.stream.Decoder._goes_on_from", lambda *_: None)
+        patch.setattr("parley.decoder.engine.live.LivePass._go_on_from", lambda *_: None)
         forgetful = heard()
     assert len(going_on) == len(forgetful) > 2
     assert going_on[0] == forgetful[0]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, cast
 
+from parley.decoder.build import Memory
 from parley.decoder.engine.pool import DecoderPool
+from parley.decoder.engine.transcribe import FileResult
 from parley.decoder.errors import UnknownModel
 from parley.decoder.model_folder import ModelInfo
-from parley.decoder.recognizer import FileResult, Memory, SearchFigures
+from parley.decoder.policy import SearchFigures
 from parley.decoder.values import (
     Advanced,
     Cursors,

@@ -15,6 +15,7 @@ import pytest
 
 from parley.decoder.audio import open_file
 from parley.decoder.config import RecognizerConfig
+from parley.decoder.device import Device
 from parley.decoder.device_errors import lost_by
 from parley.decoder.engine import worker as device_module
 from parley.decoder.errors import DeviceError, DeviceLost, ModelError, OutOfMemory
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from parley.decoder.engine.pool import Lease
-    from parley.decoder.engine.request import Stream
+    from parley.decoder.engine.request import Request
     from tests.decoder.fake_card import FakeCard
 
 STICKY = (
@@ -50,6 +51,7 @@ STICKY = (
     "driver shutting down",
     "unknown error",
 )
+CARD = Device.parse("cuda:0")
 MONO = AudioFormat(Encoding.LINEAR16, RATE, 1)
 UTTERANCES = [pcm_of(name) for name in ("austen_2.flac", "austen_4.flac", "austen_5.flac", "austen_2.flac")]
 
@@ -59,7 +61,7 @@ class Call:
     """A stream and what it has heard."""
 
     lease: Lease
-    stream: Stream
+    stream: Request
     events: list[Event] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -207,7 +209,7 @@ def test_a_card_that_dies_while_it_idles(start: Callable[..., Cards]) -> None:
     lease = cards.recognizer.pool.request().result(timeout=0)
     cards.card.sticky = STICKY[1]
     lease.release()  # its slot cannot be wiped
-    cards.recognizer._workers["cuda:0"]._thread.join(WAIT_S)
+    cards.recognizer._build.workers[CARD]._thread.join(WAIT_S)
     assert cards.recognizer.lost == ["cuda:0"]
 
 
@@ -244,8 +246,8 @@ def test_a_call_that_does_not_return_loses_the_card(
     if then != "it stays":
         cards.card.sticky = "the launch timed out and was terminated" if then == "it fails" else None
         cards.card.open.set()
-        cards.recognizer._workers["cuda:0"]._thread.join(WAIT_S)
-        assert not cards.recognizer._workers["cuda:0"]._thread.is_alive()
+        cards.recognizer._build.workers[CARD]._thread.join(WAIT_S)
+        assert not cards.recognizer._build.workers[CARD]._thread.is_alive()
     cards.recognizer.close()  # does not wait for it
     assert [len(call.events) for call in calls] == told
     assert cards.recognizer.lost == ["cuda:0"]  # once: a node counts them
@@ -256,7 +258,7 @@ def test_who_closes_waits_for_a_call_no_longer_than_until_it_is_given_up(
 ) -> None:
     cards = start()
     calls = cards.calls()
-    worker = cards.recognizer._workers["cuda:0"]
+    worker = cards.recognizer._build.workers[CARD]
     wait = worker._over.wait
 
     def wait_while_others_look() -> bool:

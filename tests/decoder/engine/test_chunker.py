@@ -205,24 +205,6 @@ def test_an_utterance_gives_the_same_chunks_whatever_comes_when(shape: ChunkShap
     assert (play.chunker.current, play.chunker.needed, play.chunker.waiting) == (None, None, 0)
 
 
-@given(shapes, moves, moves)
-def test_reset_forgets_all(shape: ChunkShape, script: list[Move], other: list[Move]) -> None:
-    used, new = Play(shape), Play(shape)
-    for kind, n in script:
-        used.move(kind, n)
-    used.chunker.reset()
-    assert (used.chunker.current, used.chunker.needed, used.chunker.waiting) == (None, None, 0)
-    again = Play(shape)
-    again.chunker = used.chunker
-    again.chunker._count = again.count
-    for play in (again, new):
-        for kind, n in other:
-            play.move(kind, n)
-    assert {segment: found(chunks) for segment, chunks in again.given.items()} == {
-        segment: found(chunks) for segment, chunks in new.given.items()
-    }
-
-
 @given(shapes, moves)
 def test_waiting_is_what_may_be_fed_and_is_not(shape: ChunkShape, script: list[Move]) -> None:
     play = Play(shape)

@@ -18,7 +18,10 @@ import webrtcvad
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parley.decoder.engine.stream import HELD_FRAMES, PENDING_FINALS, PENDING_SEGMENTS, Decoder, State
+from parley.decoder.engine.buffer import HELD_FRAMES
+from parley.decoder.engine.finals import PENDING_FINALS, PENDING_SEGMENTS
+from parley.decoder.engine.outlet import State
+from parley.decoder.engine.stream import Decoder
 from parley.decoder.engine.work import BatchLimits, Work
 from parley.decoder.engine.worker import DeviceWorker
 from parley.decoder.errors import DeviceError
@@ -314,7 +317,7 @@ def test_final_cursor() -> None:
 def test_a_sink_may_read_the_cursors() -> None:
     call = Call()
     seen: list[tuple[type[Event], int]] = []
-    call.decoder._sink = lambda event: seen.append((type(event), call.decoder.final_ms))
+    call.outlet.sink = lambda event: seen.append((type(event), call.decoder.final_ms))
     call.feed(talk(50, 40, 50, 40, 50))
     before = call.decoder.final_ms
     seen.clear()
@@ -675,7 +678,7 @@ def test_a_frame_that_comes_while_the_device_fails_is_passed_over() -> None:
     accept = call.decoder._vad.accept
 
     def failing(frames: bytes) -> list[tuple[bool, int]]:
-        call.decoder._on_failed(DeviceError("now"))
+        call.outlet.fail(DeviceError("now"))
         return accept(frames)
 
     call.decoder._vad.accept = failing  # type: ignore[method-assign]
@@ -694,7 +697,7 @@ def test_events_of_the_feeding_thread_come_under_the_device_s_lock() -> None:
         thread.join()
         call.events.append(event)
 
-    call.decoder._sink = sink
+    call.outlet.sink = sink
     call.feed(talk(6, 30, 20))
     call.answer("")
     call.feed(talk(0, 30))

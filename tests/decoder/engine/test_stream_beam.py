@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from parley.decoder.engine.stream import SEAM_BEST
 from parley.decoder.engine.work import Work
+from parley.decoder.policy import SEAM_BEST
 from parley.decoder.values import MOST_CONTEXT, Final, Hypothesis, Passes, Scores, StreamOptions, Transcript, Word
 from tests.decoder.fakes import chunk, said, whole
 from tests.decoder.searching import read_model, wishes

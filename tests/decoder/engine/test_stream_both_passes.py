@@ -219,7 +219,7 @@ def test_a_late_first_utterance_lets_the_others_go(clock: Clock) -> None:
 def test_a_chunk_answered_after_the_stream_failed(clock: Clock) -> None:
     call = ended(clock, utterances=2)
     (job,) = call.chunks()
-    call.decoder._on_failed(DeviceError("elsewhere"))
+    call.outlet.fail(DeviceError("elsewhere"))
     seen = len(call.events)
     call.device.answer(job, HEARD)
     assert len(call.events) == seen

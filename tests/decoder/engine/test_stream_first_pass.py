@@ -15,18 +15,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from parley.decoder.engine.stream import (
-    BLOCK_FRAMES,
-    HELD_FRAMES,
-    LAG_FRAMES,
-    LEAD_HALVED_S,
-    Decoder,
-    State,
-    StreamSettings,
-)
+from parley.decoder.engine.buffer import BLOCK_FRAMES, HELD_FRAMES, LAG_FRAMES
+from parley.decoder.engine.outlet import State
+from parley.decoder.engine.pace import LEAD_HALVED_S
+from parley.decoder.engine.stream import Decoder
 from parley.decoder.engine.work import BatchLimits, Work
 from parley.decoder.engine.worker import DeviceWorker
 from parley.decoder.errors import DeviceError
+from parley.decoder.policy import plan_of
 from parley.decoder.speech.endpoint import AFTER_SPEECH, BEFORE_SPEECH, Endpointer
 from parley.decoder.speech.vad import FRAME, FRAME_MS, Vad
 from parley.decoder.values import (
@@ -696,7 +692,7 @@ def test_what_the_device_reads_is_moved_under_its_lock() -> None:
                 owned.append(call.device.lock._is_owned())  # type: ignore[attr-defined]
             super().__setitem__(key, value)
 
-    call.decoder._audio = call.decoder._audio.view(Watched)
+    call.decoder._audio.samples = call.decoder._audio.samples.view(Watched)
     call.feed(talk(3 * HELD_FRAMES))
     assert owned[0] is False  # the very first frame: nobody can want it yet
     assert len(owned) > 2
@@ -930,7 +926,7 @@ def test_many_streams_at_once_on_a_real_device_are_heard_as_one_by_one() -> None
                 over.set()
 
         decoder.bind()
-        decoder.open(0, LONG_INTERIM, StreamSettings(FIRST), sink)
+        decoder.open(0, plan_of(FIRST, LONG_INTERIM), sink)
         samples = talk(30, 70, 40, 150, 30, seed=number)
         for start in range(0, len(samples), piece):
             moved.clear()
@@ -946,7 +942,7 @@ def test_many_streams_at_once_on_a_real_device_are_heard_as_one_by_one() -> None
 
     def broken_off(decoder: Decoder, number: int) -> None:
         decoder.bind()
-        decoder.open(0, LONG_INTERIM, StreamSettings(FIRST), lambda _: None)
+        decoder.open(0, plan_of(FIRST, LONG_INTERIM), lambda _: None)
         decoder.accept(talk(0, 40 + number, seed=99))
         decoder.reset()
 
@@ -973,7 +969,7 @@ def test_words_that_cannot_be_passed_on_fail_the_stream(passes: Passes, monkeypa
     def breaks(*_: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("parley.decoder.engine.stream.decide", breaks)
+    monkeypatch.setattr("parley.decoder.engine.finals.decide", breaks)
     call = Call(passes=passes)
     call.feed(talk(20, 40))
     call.decoder.finish()

@@ -174,12 +174,12 @@ def test_words_far_in_time_are_not_the_same(second: tuple[Word, ...], first: tup
 
 
 @pytest.mark.parametrize("cut", [True, False])
-@pytest.mark.parametrize("passes", [Passes.FIRST, Passes.BOTH])
-def test_words_behind_an_utterance_s_end_are_its_own_unless_it_was_cut(passes: Passes, cut: bool) -> None:
+@pytest.mark.parametrize("by", [None, Passes.SECOND])
+def test_words_behind_an_utterance_s_end_are_its_own_unless_it_was_cut(by: Passes | None, cut: bool) -> None:
     heard = words("yes 100-300 please 1040-1120 now 1200-1280")  # a model may hear on in the silence behind the end
     utterance = Utterance(10, 60, 60, (True,) * 50, cut)  # 1 s
-    decided = decide(passes, utterance, [Hypothesis("yes please now", 0.5, heard)], None)
-    assert decided.source is (Source.FIRST if passes is Passes.FIRST else Source.FIRST_IN_TIME)
+    decided = decide(by, utterance, [Hypothesis("yes please now", 0.5, heard)], None)
+    assert decided.source is (Source.FIRST if by is None else Source.FIRST_IN_TIME)
     (hypothesis,) = decided.hypotheses
     assert hypothesis.text == ("yes" if cut else "yes please now")
     assert told(hypothesis.words) == ("yes 100-300" if cut else "yes 100-300 please 1000-1000 now 1000-1000")
@@ -189,4 +189,4 @@ def test_a_text_is_cut_as_it_was_joined() -> None:
     heard = words("ab 0-100 a 200-300 ba 900-1000")
     utterance = Utterance(0, 25, 25, (True,) * 25, cut=True)
     for text, kept in (("ab a ba", "ab a"), ("ababa", "aba")):
-        assert decide(Passes.FIRST, utterance, [Hypothesis(text, 0.5, heard)], None).hypotheses[0].text == kept
+        assert decide(None, utterance, [Hypothesis(text, 0.5, heard)], None).hypotheses[0].text == kept

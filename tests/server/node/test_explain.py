@@ -8,8 +8,8 @@ from typing import Any, cast
 
 import pytest
 
+from parley.decoder.build import Memory
 from parley.decoder.model_folder import ModelFolder
-from parley.decoder.recognizer import Memory
 from parley.decoder.search.registry import open_searches
 from parley.decoder.search.settings import beam_settings
 from parley.server.node.explain import explain
@@ -56,7 +56,7 @@ def rows(text: str, section: int) -> dict[str, str]:
             },
         ),
         (
-            ("--passes", "first", "--chunk-ms", "160", "--max-chunk-batch", "5"),
+            ("--passes", "first", "--chunk-ms", "160", "--max-chunk-batch", "5", "--precision", "float32"),
             {
                 "interim results": "by the first pass, with every chunk of 160 ms",
                 "finals, live": "by the first pass",
@@ -99,7 +99,8 @@ def test_shares_of_the_cpu_compute_as_the_whole(monkeypatch: pytest.MonkeyPatch,
     monkeypatch.setattr("parley.decoder.models.int8.int8_pays", lambda: pays)
     recognizer = FakeRecognizer()
     recognizer.devices = ("cpu:0", "cpu:1")
-    found = rows(told("--passes", "first", "--search", "best_path", recognizer=recognizer), DECODING)
+    argv = ("--passes", "first", "--search", "best_path", "--devices", "cpu:0,cpu:1")
+    found = rows(told(*argv, recognizer=recognizer), DECODING)
     assert (found["devices"], found["its arithmetic"]) == ("cpu:0, cpu:1", "int8" if pays else "float32")
 
 

@@ -11,8 +11,8 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 
 from parley.asr.v1 import speech_pb2 as pb
+from parley.decoder.engine.transcribe import FileResult
 from parley.decoder.errors import AudioTooLong, BadAudio, DeviceError
-from parley.decoder.recognizer import FileResult
 from parley.decoder.values import Failed, Finished, Hypothesis, NoSpeech, Passes, SpeechBegin, SpeechEnd
 from parley.server.live import session
 from scripts.speech import DATA

@@ -42,12 +42,8 @@ class Chunker:
 
     def __init__(self, slot: int, shape: ChunkShape, count: Callable[[int], int]) -> None:
         """count: how many chunks an utterance of so many samples has."""
-        self._slot, self._shape, self._count = slot, shape, count
+        self.slot, self._shape, self._count = slot, shape, count
         self._spoken: deque[Spoken] = deque()
-
-    def reset(self) -> None:
-        """Forgets all utterances."""
-        self._spoken.clear()
 
     def begin(self, segment: int, start: int) -> None:
         """An utterance is open, from this frame on."""
@@ -112,7 +108,7 @@ class Chunker:
         first, offset = max(start, 0), current.start * FRAME
         if first < end:
             samples[first - start : end - start] = read(offset + first, offset + end)
-        return Chunk(self._slot, index, samples, length)
+        return Chunk(self.slot, index, samples, length)
 
     def _due(self, one: Spoken) -> bool:
         """Whether the next chunk's whole window may be fed."""

@@ -1,22 +1,14 @@
-"""A request's audio through its decoders. Knows bytes, channels and cursors; no device and no call."""
+"""One request: all its channels through their decoders. Knows bytes, channels and cursors; no device and no call."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from parley.decoder.audio import open_reader
-from parley.decoder.engine.stream import State, StreamSettings
-from parley.decoder.errors import (
-    AudioTooLong,
-)
+from parley.decoder.engine.outlet import State
+from parley.decoder.errors import AudioTooLong
 from parley.decoder.speech.vad import SAMPLE_RATE
-from parley.decoder.values import (
-    Cursors,
-    Encoding,
-    Failed,
-    Finished,
-    StreamOptions,
-)
+from parley.decoder.values import Cursors, Encoding, Failed, Finished
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -24,24 +16,20 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from parley.decoder.engine.plan import Plan
     from parley.decoder.engine.pool import Lease
     from parley.decoder.values import AudioFormat, Event, Sink
 
 
-class Stream:
-    """A request's audio through its decoders. Feed it from one thread; see Recognizer.open_stream for events.
+class Request:
+    """Bytes in, one line of events out for all channels. Fed from one thread; `sink` gets the events from that or a
+    device's, under the device's lock.
 
     A few bytes may hold minutes of audio, so `accept` and `finish` do their work step by step, as they are drawn from.
     """
 
     def __init__(
-        self,
-        lease: Lease,
-        options: StreamOptions,
-        settings: StreamSettings,
-        sink: Sink,
-        max_audio_s: float,
-        fmt: AudioFormat | None = None,
+        self, lease: Lease, plan: Plan, sink: Sink, max_audio_s: float, fmt: AudioFormat | None = None
     ) -> None:
         """fmt: of the bytes that `accept` gets; None if samples come ready made."""
         self._decoders = lease.decoders
@@ -52,7 +40,7 @@ class Stream:
         self._max_audio_s = max_audio_s
         self._reader = None if fmt is None else open_reader(fmt, SAMPLE_RATE)
         for channel, decoder in enumerate(self._decoders):
-            decoder.open(channel, options, settings, self._on_event)
+            decoder.open(channel, plan, self._on_event)
 
     def accept(self, data: bytes) -> Iterator[None]:
         """Takes the next bytes, some milliseconds of work at a time. Raises BadAudio, AudioTooLong.

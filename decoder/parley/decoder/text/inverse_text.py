@@ -83,6 +83,15 @@ _WORD = re.compile(r"[a-z]+")
 T = TypeVar("T")
 
 
+def written_forms(hypotheses: Sequence[Hypothesis], language: str) -> tuple[Hypothesis, ...]:
+    """Readings in written form; those that then are the same are one."""
+    by_text: dict[str, Hypothesis] = {}
+    for hypothesis in hypotheses:
+        one = written(hypothesis, language)
+        by_text.setdefault(one.text, one)
+    return tuple(by_text.values())
+
+
 def written(hypothesis: Hypothesis, language: str) -> Hypothesis:
     """The hypothesis in written form; as it is, if the language ("en-GB" is "en") is not one of LANGUAGES."""
     main, _, region = language.lower().partition("-")

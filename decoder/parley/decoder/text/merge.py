@@ -31,17 +31,17 @@ class Decided:
 
 
 def decide(
-    passes: Passes,
+    by: Passes | None,
     utterance: Utterance,
     chunked: Sequence[Hypothesis] | None,
     whole: Sequence[Hypothesis] | None,
 ) -> Decided:
-    """chunked: what the first pass heard chunk by chunk; whole: what either pass made of the whole utterance. One may
-    be None: it is not wanted, or did not come in time."""
+    """chunked: what the first pass heard chunk by chunk; whole: what the pass `by` made of the whole utterance. One may
+    be None: it is not wanted (of `by` neither), or did not come in time."""
     heard = tuple(_inside(one, utterance) for one in own(chunked or (), utterance))
     if whole is None:
-        return Decided(heard, WordTiming.CTC, Source.FIRST if passes is Passes.FIRST else Source.FIRST_IN_TIME)
-    if passes is Passes.FIRST:
+        return Decided(heard, WordTiming.CTC, Source.FIRST if by is None else Source.FIRST_IN_TIME)
+    if by is Passes.FIRST:
         return Decided(tuple(_inside(one, utterance) for one in whole), WordTiming.CTC, Source.FIRST)
     trimmed = tuple(_trimmed(hypothesis, utterance) for hypothesis in whole)
     if not (heard and trimmed):

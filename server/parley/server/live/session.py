@@ -23,7 +23,7 @@ from parley.server.wires.parley.errors import BadMessage, IdleStream, TooLarge, 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterator
 
-    from parley.decoder.engine.request import Stream
+    from parley.decoder.engine.request import Request
     from parley.decoder.values import Cursors, Event
     from parley.server.live.outbox import Outbox
     from parley.server.node.telemetry import Metrics
@@ -59,7 +59,7 @@ class Session:
 
     def __init__(
         self,
-        stream: Stream,
+        stream: Request,
         outbox: Outbox,
         request: convert.Request,
         language: str,

@@ -13,8 +13,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from parley.asr.v1 import speech_pb2, speech_pb2_grpc
+from parley.decoder.build import resolve_devices
 from parley.decoder.errors import DeviceLost, ModelError
-from parley.decoder.recognizer import Recognizer, resolve_devices
+from parley.decoder.recognizer import Recognizer
 from parley.server.kit import security
 from parley.server.kit.admission import Calls
 from parley.server.kit.health import Health

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from parley.decoder.build import resolve_devices
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.registry import resolve_precision
-from parley.decoder.recognizer import place
 from parley.decoder.values import Passes, SearchKind
 from parley.server.node import settings as config
 
@@ -115,7 +115,10 @@ def _devices(settings: Settings, recognizer: Recognizer) -> list[Row]:
     if settings.passes is not Passes.SECOND:
         rows.append(("a step of the first pass", f"{settings.chunk_ms} ms of {settings.max_chunk_batch} calls at most"))
         folder = ModelFolder.read(settings.first_model_dir)
-        found = {resolve_precision(folder, place(device), settings.precision).value for device in recognizer.devices}
+        found = {
+            resolve_precision(folder, str(device.place), settings.precision).value
+            for device in resolve_devices(settings.devices, settings.passes)
+        }
         rows.append(("its arithmetic", ", ".join(sorted(found))))
     if settings.passes is not Passes.FIRST:
         most_s = f"{settings.max_live_batch_s:g} s of live calls, {settings.max_batch_s:g} s of files"

@@ -24,7 +24,8 @@ from parley.server.wires.parley.errors import BadMessage, IdleStream, NotReady, 
 if TYPE_CHECKING:
     import threading
 
-    from parley.decoder.recognizer import FileResult, Recognizer
+    from parley.decoder.engine.transcribe import FileResult
+    from parley.decoder.recognizer import Recognizer
     from parley.server.kit.admission import Call, Calls
     from parley.server.node.settings import Settings
     from parley.server.node.telemetry import Metrics
