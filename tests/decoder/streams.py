@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from parley.decoder.engine.outlet import Outlet, State
+    from parley.decoder.engine.staging import StageWorker
     from parley.decoder.engine.work import Job
     from parley.decoder.models.acoustic import AcousticModel
     from parley.decoder.search.ctc import Wishes
@@ -92,6 +93,7 @@ class Call:
         partial_interval_ms: int = 300,
         budget_ms: int = 0,
         wishes: Wishes | None = None,
+        stages: tuple[StageWorker, ...] = (),
         channel: int = 0,
         decoder: Decoder | None = None,
         device: FakeWorker | None = None,
@@ -108,6 +110,7 @@ class Call:
             wishes=wishes,
             partial_interval_ms=partial_interval_ms,
             final_budget_ms=budget_ms,
+            stages=stages,
         )
         self.decoder.open(channel, plan, self.events.append)
 

@@ -11,6 +11,7 @@ from parley.decoder.device import CPU, Device
 from parley.decoder.device_errors import lost_by
 from parley.decoder.engine.buffer import AUDIO_BYTES
 from parley.decoder.engine.pool import DecoderPool
+from parley.decoder.engine.staging import StageWorker
 from parley.decoder.engine.stream import Decoder
 from parley.decoder.engine.work import BatchLimits
 from parley.decoder.engine.worker import DeviceWorker
@@ -20,6 +21,7 @@ from parley.decoder.models.cards import usable_cards
 from parley.decoder.models.registry import load_acoustic_model, load_whole_model
 from parley.decoder.search.registry import Searches, open_searches
 from parley.decoder.speech.vad import SAMPLE_RATE
+from parley.decoder.text.inverse_text import InverseText
 from parley.decoder.values import LONGEST_UTTERANCE_MS, Passes
 
 if TYPE_CHECKING:
@@ -88,6 +90,8 @@ class Build:
         if Passes.FIRST in self.folders:
             self.searches = open_searches(self.folders[Passes.FIRST], config, shares)
             made.callback(self.searches.close)
+        self.inverse_text = StageWorker(InverseText(), observer)
+        made.callback(self.inverse_text.close)  # behind the workers: what they have given it, it ends
         limits = BatchLimits(
             chunks=config.max_chunk_batch,
             jobs=config.max_batch,

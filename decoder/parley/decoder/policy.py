@@ -11,12 +11,14 @@ from parley.decoder.engine.plan import Partials, Plan
 from parley.decoder.engine.transcribe import FILE_RULES
 from parley.decoder.errors import InvalidOption, UnknownModel
 from parley.decoder.speech.vad import FRAME_MS
+from parley.decoder.text.inverse_text import covers
 from parley.decoder.values import Passes, SearchOptions, StreamOptions
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from parley.decoder.config import RecognizerConfig
+    from parley.decoder.engine.staging import StageWorker
     from parley.decoder.model_folder import ModelInfo
     from parley.decoder.search.ctc import Wishes
     from parley.decoder.search.wishes import Weights, WishMaker
@@ -33,6 +35,7 @@ def plan_of(
     wishes: Wishes | None = None,
     partial_interval_ms: int = 300,
     final_budget_ms: int = 0,
+    stages: tuple[StageWorker, ...] = (),
 ) -> Plan:
     """What streams of these passes do, or of those that the options name. partial_interval_ms: 0 for none.
     final_budget_ms: for the second pass where there are both; 0: any time."""
@@ -61,7 +64,8 @@ def plan_of(
         alternatives=options.max_alternatives,
         word_times=options.word_times,
         single_utterance=options.single_utterance,
-        written=options.written,
+        stages=stages,
+        language=options.written,
     )
 
 
@@ -83,9 +87,15 @@ class SearchFigures:
 
 class Policy:
     def __init__(
-        self, config: RecognizerConfig, models: Mapping[Passes, ModelInfo], wish_maker: WishMaker | None
+        self,
+        config: RecognizerConfig,
+        models: Mapping[Passes, ModelInfo],
+        wish_maker: WishMaker | None,
+        inverse_text: StageWorker,
     ) -> None:
-        """models: by pass. wish_maker: of the first pass's search, if it has one but best path."""
+        """models: by pass. wish_maker: of the first pass's search, if it has one but best path. inverse_text: for
+        requests that want finals in written form."""
+        self._inverse_text = inverse_text
         self._config, self._by_pass, self._wish_maker = config, models, wish_maker
         # The first is the default: finals are its words.
         self.models = tuple(models[by] for by in (Passes.SECOND, Passes.FIRST) if by in models)
@@ -118,6 +128,7 @@ class Policy:
             wishes=self._wishes(passes, options.search, recording),
             partial_interval_ms=self._config.partial_interval_ms,
             final_budget_ms=self._config.final_budget_ms,
+            stages=(self._inverse_text,) if covers(options.written) else (),
         )
 
     def reload(self) -> None:

@@ -41,7 +41,7 @@ class Recognizer:
         self.lost: list[str] = []  # those of the devices that do not work any more
         self._build = Build(config, observer or _Unobserved(), self._on_lost)
         models = {by: folder.info for by, folder in self._build.folders.items()}
-        self._policy = Policy(config, models, self._build.wish_maker)
+        self._policy = Policy(config, models, self._build.wish_maker, self._build.inverse_text)
         self._transcriber = Transcriber()
         self.pool: DecoderPool = self._build.pool
         self.devices = tuple(map(str, self._build.devices))  # their names

@@ -193,6 +193,7 @@ class Word:
     start_ms: int
     end_ms: int
     confidence: float  # 0..1
+    speaker: str = ""  # "": not told apart
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +288,9 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Final:
-    """An utterance's words. `hypotheses` is never empty; an utterance without words gives no Final."""
+    """An utterance's words. `hypotheses` is never empty; an utterance without words gives no Final. speaker: of all its
+    words, "" if they are not told apart. passed: names of stages that it has not been through, for they failed or were
+    late."""
 
     channel: int
     segment: int
@@ -300,6 +303,8 @@ class Final:
     queue_s: float  # of that: waiting for the device
     batch_size: int
     lattice: WordLattice | None = None
+    speaker: str = ""
+    passed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,24 +1,29 @@
-"""What the passes made of a stream's utterances, to finals: which are ready, in order. Knows no audio and no device: it
-is told what has come, or will not, and sends events; nothing of it goes back."""
+"""What the passes made of a stream's utterances, to finals: which are ready, in order. Knows no device: it is told what
+has come, or will not, and sends events, behind the stages if there are any; nothing of it goes back."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from parley.decoder.engine.outlet import Move
 from parley.decoder.speech.vad import FRAME_MS
-from parley.decoder.text.inverse_text import written_forms
 from parley.decoder.text.merge import decide
 from parley.decoder.text.times import placed, placed_lattice
 from parley.decoder.values import MOST_CONTEXT, Advanced, Final
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from parley.decoder.engine.outlet import Outlet
     from parley.decoder.engine.plan import Plan
+    from parley.decoder.engine.staging import Staging
     from parley.decoder.engine.work import Outcome
     from parley.decoder.speech.endpoint import Endpointer, Utterance
+    from parley.decoder.text.stage import Result
     from parley.decoder.values import Hypothesis
 
 PENDING_FINALS = 2  # utterances of a live stream that may wait for the device before its client is held back
@@ -27,24 +32,29 @@ PENDING_SEGMENTS = 16  # likewise of a recording: enough to sort by length
 
 @dataclass(slots=True)
 class _Pending:
-    """A closed utterance whose words are not sent yet; they may wait for the utterances before it. chunked, whole: what
-    the first pass made of its chunks, and either pass of it whole. late: the whole one will not be waited for."""
+    """A closed utterance whose words are not sent yet; they may wait for the utterances before it. audio: for stages
+    that need it. chunked, whole: what the first pass made of its chunks, and either pass of it whole. late: the whole
+    one will not be waited for. final: behind the stages, if it has words; is_through: it is there, or there is none."""
 
     utterance: Utterance
+    audio: NDArray[np.int16] | None
     since: float
     chunked: Outcome | None = None
     whole: Outcome | None = None
     late: bool = False
+    final: Final | None = None
+    is_through: bool = False
 
 
 class Finals:
-    """With the device's lock held: by the feeding thread or the device's."""
+    """With the device's lock held: by the feeding thread, the device's or a stage's."""
 
-    def __init__(self, plan: Plan, endpointer: Endpointer, outlet: Outlet) -> None:
+    def __init__(self, plan: Plan, endpointer: Endpointer, staging: Staging, outlet: Outlet) -> None:
         """endpointer: only its cursors are read."""
-        self._plan, self._endpointer, self._outlet = plan, endpointer, outlet
+        self._plan, self._endpointer, self._staging, self._outlet = plan, endpointer, staging, outlet
         self._pending: dict[int, _Pending] = {}  # by segment
-        self._next = 0  # segment that is to be sent
+        self._undecided = 0  # segment whose words are to be decided next
+        self._next = 0  # segment that is to be sent next
         self._before: tuple[str, ...] = ()  # the last words of what is over, if readings are chosen by them
 
     @property
@@ -65,9 +75,9 @@ class Finals:
         """One that was added and is not sent yet."""
         return self._pending[segment].utterance
 
-    def add(self, segment: int, utterance: Utterance) -> None:
-        """It has just ended; its words are to come."""
-        self._pending[segment] = _Pending(utterance, time.monotonic())
+    def add(self, segment: int, utterance: Utterance, audio: NDArray[np.int16] | None) -> None:
+        """It has just ended; its words are to come. audio: if the plan keeps it."""
+        self._pending[segment] = _Pending(utterance, audio, time.monotonic())
 
     def advance(self) -> None:
         """Tells how far the stream is: there was an utterance without words, or there is room again."""
@@ -103,11 +113,22 @@ class Finals:
             self._outlet.fail(error)
 
     def _send_ready(self) -> None:
-        """Sends the finals that are ready, in order."""
-        while not self._outlet.over and (pending := self._pending.get(self._next)) and self._is_ready(pending):
-            final = self._final(self._next, pending)
+        """Decides the words of utterances that are ready, in order, and sends them on."""
+        while not self._outlet.over and (pending := self._pending.get(self._undecided)) and self._is_ready(pending):
+            final = self._final(self._undecided, pending)
+            self._undecided += 1
             if final.hypotheses:
-                self._outlet.send(final)
+                self._staging.send(final, pending.audio, partial(self._on_staged, pending))
+            else:
+                self._on_staged(pending, None)
+        self._close_if_drained()
+
+    def _on_staged(self, pending: _Pending, result: Result | None) -> None:
+        """It is through the stages. Sends what is, in order: an utterance without words had nothing to do there."""
+        pending.final, pending.is_through = result if isinstance(result, Final) else None, True
+        while not self._outlet.over and (first := self._pending.get(self._next)) and first.is_through:
+            if first.final is not None:
+                self._outlet.send(replace(first.final, total_s=time.monotonic() - first.since))
             del self._pending[self._next]
             self._next += 1
             self.advance()
@@ -133,20 +154,17 @@ class Finals:
             None if whole is None else self._chosen(whole.transcript.hypotheses),
         )
         start_ms = utterance.start * FRAME_MS
-        hypotheses = decided.hypotheses
-        if self._plan.written:
-            hypotheses = written_forms(hypotheses, self._plan.written)
         return Final(
             channel=self._outlet.channel,
             segment=segment,
             start_ms=start_ms,
             end_ms=utterance.end * FRAME_MS,
             hypotheses=tuple(
-                placed(hypothesis, start_ms, word_times=self._plan.word_times) for hypothesis in hypotheses
+                placed(hypothesis, start_ms, word_times=self._plan.word_times) for hypothesis in decided.hypotheses
             ),
             word_timing=decided.timing,
             source=decided.source,
-            total_s=time.monotonic() - pending.since,
+            total_s=0.0,  # until it is sent
             queue_s=outcome.queue_s,
             batch_size=outcome.batch_size,
             lattice=placed_lattice(outcome.transcript.lattice, start_ms),

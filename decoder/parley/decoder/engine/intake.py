@@ -134,7 +134,7 @@ class Intake:
         if not spoken:
             self.finals.advance()
             return
-        self.finals.add(segment, closed)
+        self.finals.add(segment, closed, self._samples(closed.start, closed.end) if self.plan.keeps_audio else None)
         if self.plan.whole is not None:
             self._ask_for_final(segment, closed)
         if self.live is not None:
@@ -172,9 +172,14 @@ class Intake:
         """Frames [start, end), to be decoded whole."""
         assert self.plan.whole is not None
         return Whole(
-            samples=self.audio.read(start * FRAME, end * FRAME).copy(),
+            samples=self._samples(start, end),
             by=self.plan.whole,
             beam=readings,
             word_times=word_times,
             wishes=self.plan.wishes,
         )
+
+    def _samples(self, start: int, end: int) -> NDArray[np.int16]:
+        """Of frames [start, end), for others to keep."""
+        samples: NDArray[np.int16] = self.audio.read(start * FRAME, end * FRAME).copy()
+        return samples

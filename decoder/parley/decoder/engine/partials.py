@@ -14,15 +14,18 @@ if TYPE_CHECKING:
     from parley.decoder.engine.chunker import Spoken
     from parley.decoder.engine.outlet import Outlet
     from parley.decoder.engine.plan import Plan
+    from parley.decoder.engine.staging import Staging
     from parley.decoder.speech.endpoint import Endpointer
+    from parley.decoder.text.stage import Result
     from parley.decoder.values import Hypothesis, Transcript
 
 
 class PartialResults:
     """With the device's lock held."""
 
-    def __init__(self, plan: Plan, endpointer: Endpointer, outlet: Outlet) -> None:
-        self._plan, self._endpointer, self._outlet = plan, endpointer, outlet
+    def __init__(self, plan: Plan, endpointer: Endpointer, staging: Staging, outlet: Outlet) -> None:
+        """endpointer: only its cursors are read."""
+        self._plan, self._endpointer, self._staging, self._outlet = plan, endpointer, staging, outlet
         self._asked = 0  # frames at the last one asked for
         self._shown = ""  # of the utterance in the first pass
 
@@ -43,8 +46,8 @@ class PartialResults:
         return due
 
     def of_whole(self, segment: int, start: int, end: int, transcript: Transcript) -> None:
-        """Of frames [start, end), decoded whole; dropped if their utterance is over."""
-        if start == self._endpointer.start and self._outlet.state is State.UTTERANCE and transcript.hypotheses:
+        """Of frames [start, end), decoded whole."""
+        if transcript.hypotheses:
             self._send(segment, start, end, transcript.hypotheses[0])
 
     def of_chunks(self, spoken: Spoken, transcript: Transcript) -> None:
@@ -63,4 +66,11 @@ class PartialResults:
     def _send(self, segment: int, start: int, end: int, hypothesis: Hypothesis) -> None:
         start_ms, end_ms = start * FRAME_MS, end * FRAME_MS
         said = placed(hypothesis, start_ms, word_times=self._plan.word_times)
-        self._outlet.send(Partial(self._outlet.channel, segment, start_ms, end_ms, said, hypothesis.stability))
+        result = Partial(self._outlet.channel, segment, start_ms, end_ms, said, hypothesis.stability)
+        self._staging.send(result, None, self._on_staged)
+
+    def _on_staged(self, result: Result | None) -> None:
+        """It is dropped if its utterance is over."""
+        open_ms = self._endpointer.start * FRAME_MS
+        if isinstance(result, Partial) and self._outlet.state is State.UTTERANCE and result.start_ms == open_ms:
+            self._outlet.send(result)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from parley.decoder.engine.staging import StageWorker
     from parley.decoder.search.ctc import Wishes
     from parley.decoder.values import EndpointRules, Passes
 
@@ -31,7 +32,7 @@ class Plan:
     partials: interim results. partial_frames: of the VAD, between two by whole utterances at least. wishes: of the
     first pass's search. readings: asked of a whole utterance, of which `alternatives` are told; in_context: which of
     them, the words before the utterance decide, for it was searched without. rules, single_utterance: of its end.
-    written: finals in written form, in this language; "": as spoken.
+    stages: that results go through, in this order, in this language.
     """
 
     live: bool
@@ -48,4 +49,10 @@ class Plan:
     alternatives: int = 1
     word_times: bool = True
     single_utterance: bool = False
-    written: str = ""
+    stages: tuple[StageWorker, ...] = ()
+    language: str = ""
+
+    @property
+    def keeps_audio(self) -> bool:
+        """Whether a stage needs that of finals."""
+        return any(worker.stage.traits.needs_audio for worker in self.stages)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 class Request:
-    """Bytes in, one line of events out for all channels. Fed from one thread; `sink` gets the events from that or a
-    device's, under the device's lock.
+    """Bytes in, one line of events out for all channels. Fed from one thread; `sink` gets the events from that, a
+    device's or a stage's, under the device's lock.
 
     A few bytes may hold minutes of audio, so `accept` and `finish` do their work step by step, as they are drawn from.
     """

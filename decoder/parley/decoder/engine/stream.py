@@ -2,10 +2,11 @@
 
 Puts together what a stream is made of, and knows nothing of it. A stream's way in is intake.py: audio to utterances,
 and those to the device; an open one chunk by chunk (live.py), a closed one whole, as its plan says. Its way back is
-partials.py and finals.py, and all of it leaves through outlet.py, which has the table of states.
+partials.py and finals.py, behind the stages if there are any (staging.py), and all of it leaves through outlet.py,
+which has the table of states.
 
-It is fed from one thread; results come on its device's thread under the device's lock, which also guards what both
-sides touch.
+It is fed from one thread; results come on its device's thread, or on a stage's, under the device's lock, which also
+guards what both sides touch.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from parley.decoder.engine.live import LivePass
 from parley.decoder.engine.outlet import Outlet, State
 from parley.decoder.engine.pace import Pace
 from parley.decoder.engine.partials import PartialResults
+from parley.decoder.engine.staging import Staging
 from parley.decoder.speech.endpoint import Endpointer
 from parley.decoder.speech.vad import FRAME_MS, Vad
 
@@ -74,12 +76,15 @@ class Decoder:
         self._audio.clear()
 
     def open(self, channel: int, plan: Plan, sink: Sink) -> None:
-        """Begins a stream. `sink` gets its events, from the feeding thread or the device's, under the device's lock."""
+        """Begins a stream. `sink` gets its events from the feeding thread, the device's or a stage's, under the
+        device's lock."""
         assert self._stream is None
         assert self._owner is not None
         endpointer, outlet, pace = Endpointer(plan.rules), Outlet(channel, sink), Pace(time.monotonic())
-        partials, finals = PartialResults(plan, endpointer, outlet), Finals(plan, endpointer, outlet)
         worker, owner, audio = self._worker, self._owner, self._audio
+        staging = Staging(plan.stages, plan.language, worker.lock, outlet)
+        partials = PartialResults(plan, endpointer, staging, outlet)
+        finals = Finals(plan, endpointer, staging, outlet)
         live = None
         if plan.live:
             assert self._first_pass is not None

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from text_to_num import find_numbers
 
-from parley.decoder.values import Hypothesis, Word
+from parley.decoder.text.stage import OnFault, Sees, Traits
+from parley.decoder.values import Final, Hypothesis, Word
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from parley.decoder.text.stage import Context, Result
 
 LANGUAGES = ("en",)
 
@@ -83,6 +86,29 @@ _WORD = re.compile(r"[a-z]+")
 T = TypeVar("T")
 
 
+def covers(language: str) -> bool:
+    """Whether anything of the language ("en-GB" is "en") is written differently here."""
+    return language.lower().partition("-")[0] in LANGUAGES
+
+
+class InverseText:
+    """The stage: finals in written form; readings that then are the same are one."""
+
+    name = "inverse_text"
+    traits = Traits(Sees.FINALS | Sees.ALTERNATIVES, OnFault.PASS)
+
+    def begin(self) -> None:
+        return None
+
+    def apply(self, results: Sequence[Result], contexts: Sequence[Context]) -> list[Result]:
+        return [
+            replace(result, hypotheses=written_forms(result.hypotheses, context.language))
+            if isinstance(result, Final)
+            else result
+            for result, context in zip(results, contexts, strict=True)
+        ]
+
+
 def written_forms(hypotheses: Sequence[Hypothesis], language: str) -> tuple[Hypothesis, ...]:
     """Readings in written form; those that then are the same are one."""
     by_text: dict[str, Hypothesis] = {}
@@ -94,9 +120,9 @@ def written_forms(hypotheses: Sequence[Hypothesis], language: str) -> tuple[Hypo
 
 def written(hypothesis: Hypothesis, language: str) -> Hypothesis:
     """The hypothesis in written form; as it is, if the language ("en-GB" is "en") is not one of LANGUAGES."""
-    main, _, region = language.lower().partition("-")
-    if main not in LANGUAGES:
+    if not covers(language):
         return hypothesis
+    region = language.lower().partition("-")[2]
     money = DOLLARS_EUROS | POUNDS if region in POUNDS_ARE_MONEY else DOLLARS_EUROS
     tokens, said = hypothesis.text.split(), [word.text for word in hypothesis.words]
     changes = _changes(tokens, money)
@@ -111,7 +137,8 @@ def written(hypothesis: Hypothesis, language: str) -> Hypothesis:
 
 def _spanning(words: Sequence[Word], text: str) -> Word:
     # The lowest confidence: a number is right only if each of its words is.
-    return Word(text, words[0].start_ms, words[-1].end_ms, min(word.confidence for word in words))
+    confidence = min(word.confidence for word in words)
+    return Word(text, words[0].start_ms, words[-1].end_ms, confidence, words[0].speaker)
 
 
 class _Change(NamedTuple):
