@@ -128,7 +128,7 @@ class _Echo(speech_pb2_grpc.SpeechServicer):  # of its methods one is called
         partial = Partial(0, 0, 0, 2_000, Hypothesis("the words of an utterance so far", 0.9), 0.5)
         begun = time.process_time()
         for _ in range(self._results):
-            result = convert.interim_result(partial, request, "en")
+            result = convert.interim_result(partial, request)
             await context.write(pb.StreamingRecognizeResponse(results=[result]))
         self.send_s = time.process_time() - begun
 

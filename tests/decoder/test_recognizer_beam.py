@@ -127,8 +127,8 @@ def test_a_search_is_refused_where_there_is_none(recognizer: Recognizer) -> None
 @pytest.mark.parametrize(
     ("field", "wanted"),
     [
-        ("speech_contexts", SearchOptions(hotwords=(Phrase("anna"),))),
-        ("search", SearchOptions(beam=3)),
+        ("options.search.hotwords", SearchOptions(hotwords=(Phrase("anna"),))),
+        ("options.search", SearchOptions(beam=3)),
     ],
 )
 def test_a_recording_of_both_passes_has_no_search_to_wish_for(

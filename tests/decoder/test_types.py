@@ -16,42 +16,42 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("make", "field", "problem"),
     [
-        (lambda: AudioFormat(sample_rate=7_999), "sample_rate_hertz", "got 7999, expected 8000 to 48000 Hz"),
-        (lambda: AudioFormat(sample_rate=48_001), "sample_rate_hertz", "got 48001, expected 8000 to 48000 Hz"),
-        (lambda: AudioFormat(channels=9), "audio_channel_count", "got 9, expected 1 to 8 channels"),
-        (lambda: AudioFormat(channels=-1), "audio_channel_count", "got -1, expected 1 to 8 channels"),
+        (lambda: AudioFormat(sample_rate=7_999), "format.sample_rate", "got 7999, expected 8000 to 48000 Hz"),
+        (lambda: AudioFormat(sample_rate=48_001), "format.sample_rate", "got 48001, expected 8000 to 48000 Hz"),
+        (lambda: AudioFormat(channels=9), "format.channels", "got 9, expected 1 to 8 channels"),
+        (lambda: AudioFormat(channels=-1), "format.channels", "got -1, expected 1 to 8 channels"),
         (
             lambda: EndpointRules(silence_before_speech_ms=3_600_001),
-            "endpoint_rules.silence_before_speech",
+            "options.rules.silence_before_speech_ms",
             r"got 3600001 ms, expected 0 \(never\) to 3600 s",
         ),
         (
             lambda: EndpointRules(silence_before_speech_ms=-1),
-            "endpoint_rules.silence_before_speech",
+            "options.rules.silence_before_speech_ms",
             r"got -1 ms, expected 0 \(never\) to 3600 s",
         ),
         (
             lambda: EndpointRules(silence_after_speech_ms=99),
-            "endpoint_rules.silence_after_speech",
+            "options.rules.silence_after_speech_ms",
             "got 99 ms, expected 0.1 s to 10 s",
         ),
         (
             lambda: EndpointRules(silence_after_speech_ms=10_001),
-            "endpoint_rules.silence_after_speech",
+            "options.rules.silence_after_speech_ms",
             "got 10001 ms, expected 0.1 s to 10 s",
         ),
         (
             lambda: EndpointRules(longest_utterance_ms=1_999),
-            "endpoint_rules.longest_utterance",
+            "options.rules.longest_utterance_ms",
             "got 1999 ms, expected 2 s to 30 s",
         ),
         (
             lambda: EndpointRules(longest_utterance_ms=30_001),
-            "endpoint_rules.longest_utterance",
+            "options.rules.longest_utterance_ms",
             "got 30001 ms, expected 2 s to 30 s",
         ),
-        (lambda: StreamOptions(max_alternatives=0), "max_alternatives", "got 0, expected 1 to 10"),
-        (lambda: StreamOptions(max_alternatives=11), "max_alternatives", "got 11, expected 1 to 10"),
+        (lambda: StreamOptions(max_alternatives=0), "options.max_alternatives", "got 0, expected 1 to 10"),
+        (lambda: StreamOptions(max_alternatives=11), "options.max_alternatives", "got 11, expected 1 to 10"),
     ],
 )
 def test_an_option_out_of_range(make: Callable[[], object], field: str, problem: str) -> None:

@@ -1,107 +1,153 @@
-"""What a recognizer is made of. Knows names, ranges and defaults; builds nothing."""
+"""What a recognizer is made of. Knows names, meanings, ranges and defaults; builds nothing.
+
+Written once: a node's settings, their `--help` and the reference of settings are derived from these fields.
+"""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+from pathlib import Path  # noqa: TC003  # read at run time, by who derives settings from the fields' types
 from typing import TYPE_CHECKING
 
-from parley.decoder.values import (
-    CHUNKS_MS,
-    MOST_BEAM,
-    TOKENS,
-    Passes,
-    Precision,
-    SearchKind,
-)
+from parley.decoder.bounds import Choices, Fault, Range, described, out_of_bounds
+from parley.decoder.device import Device
+from parley.decoder.values import CHUNKS_MS, MOST_BEAM, TOKENS, Passes, Precision, SearchKind
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
+
+
+class BadConfig(ValueError):
+    """Everything that is wrong with a config."""
+
+    def __init__(self, faults: tuple[Fault, ...]) -> None:
+        super().__init__("; ".join(map(str, faults)))
+        self.faults = faults
 
 
 @dataclass(frozen=True, slots=True)
 class RecognizerConfig:
-    """What a recognizer is made of.
+    """What a recognizer is made of. Each pass that decodes needs its model's folder."""
 
-    passes: what decodes; each pass named needs its model's folder. devices: "cpu", "cuda:N", or "auto" alone: every
-    CUDA card, else the CPU; or "cpu:0", "cpu:1" and so on: the CPU in so many shares, each with a model of its own.
-    decoders: preallocated, a device. threads: cores a device's models may use; 0: all, a share of the CPU its share.
-    chunk_ms: audio in a step of the first pass. max_chunk_batch: calls in such a step, at most. precision: of our own
-    network in it, on a CPU. final_budget_ms: with both passes, how long a live final may wait for the second; 0: as
-    long as it takes. partial_interval_ms: the least time between a stream's partials by the second pass, 0 for no
-    partials at all. vad_aggressiveness: 0 to 3, how readily sound is called noise. max_batch: utterances decoded
-    together. max_batch_s, max_live_batch_s: seconds of audio in them, padding counted, of files and of live calls; a
-    live final may have to wait for another live batch.
-
-    search: how the first pass's words are found. beam: hypotheses that an utterance has. language_model: a file, None
-    for none; language_weight and word_bonus: None for what its model.toml says. hotwords: a file of them.
-    graphs_dir: of what lattices may be searched over, NAME.graph each. graph: the name of the one for recordings,
-    unless a request names another; "tokens": all that the model can say. lattice_finals: live finals are searched over
-    it too.
-    """
-
-    first_model_dir: Path | None = None
-    second_model_dir: Path | None = None
-    passes: Passes = Passes.SECOND
-    devices: tuple[str, ...] = ("auto",)
-    decoders: int = 64
-    threads: int = 0
-    chunk_ms: int = 320
-    max_chunk_batch: int = 32
-    precision: Precision = Precision.AUTO
-    final_budget_ms: int = 2_000
-    partial_interval_ms: int = 300
-    vad_aggressiveness: int = 2
-    max_batch: int = 8
-    max_batch_s: float = 160.0
-    max_live_batch_s: float = 20.0
-    search: SearchKind = SearchKind.BEAM
-    beam: int = 24
-    language_model: Path | None = None
-    language_weight: float | None = None
-    word_bonus: float | None = None
-    hotwords: Path | None = None
-    graphs_dir: Path | None = None
-    graph: str = TOKENS
-    lattice_finals: bool = False
+    first_model_dir: Path | None = described(
+        None, "folder of the first pass's model, with its model.toml; unused with second"
+    )
+    second_model_dir: Path | None = described(
+        None, "folder of the second pass's model, with its model.toml; unused with first"
+    )
+    passes: Passes = described(
+        Passes.SECOND,
+        "what decodes: first (as the audio comes), second (whole utterances, better words), or both (interim results "
+        "from the first, finals from the second)",
+    )
+    devices: tuple[str, ...] = described(
+        ("auto",),
+        "devices to decode on: auto, cpu, or cuda:0, cuda:1, ...; cpu:0, cpu:1, ...: the CPU in shares, each with "
+        "decoders of its own, which under load do more together and alone are slower",
+    )
+    decoders: int = described(64, "streams and files decoded at once, a device", Range(1, 100_000))
+    threads: int = described(
+        0,
+        "processor threads of a device; 0: one a core, or of a share of the CPU as many as come to it",
+        Range(0, 1_024),
+    )
+    chunk_ms: int = described(
+        320,
+        "audio in a step of the first pass, ms: 160, 320 or 640; shorter is sooner, longer costs less",
+        Choices(CHUNKS_MS),
+    )
+    max_chunk_batch: int = described(32, "calls in a step of the first pass, at most", Range(1, 100_000))
+    precision: Precision = described(
+        Precision.AUTO,
+        "arithmetic of the first pass's own network: int8 (on a CPU with VNNI: twice as fast), float32, or auto: int8 "
+        "where it can be had",
+    )
+    final_budget_ms: int = described(
+        2_000,
+        "with both passes, longest wait of a live final for the second, ms; then it is the first's; 0: any",
+        Range(0, 60_000, "ms"),
+    )
+    partial_interval_ms: int = described(
+        300,
+        "least time between interim results of a stream by the second pass, ms; 0: none by either pass",
+        Range(100, 10_000, "ms", zero="none"),
+    )
+    vad_aggressiveness: int = described(2, "how readily sound is called noise, 0 to 3", Range(0, 3))
+    max_batch: int = described(8, "whole utterances in a batch, at most", Range(1, 1_024))
+    max_batch_s: float = described(
+        160.0, "audio in a batch of files, at most, s; padding counts", Range(1, 36_000, "s")
+    )
+    max_live_batch_s: float = described(
+        20.0,
+        "audio in a batch of live calls, at most, s; the next final may wait for it",
+        Range(1, 36_000, "s"),
+    )
+    search: SearchKind = described(
+        SearchKind.BEAM,
+        "how the first pass's words are found: best_path (the likeliest token of each frame), beam (hypotheses, with a "
+        "language model and hotwords) or k2 (for finals and files lattices of whole utterances)",
+    )
+    beam: int = described(
+        24, f"hypotheses that an utterance keeps open, 1 to {MOST_BEAM}; unused with best_path", Range(1, MOST_BEAM)
+    )
+    language_model: Path | None = described(
+        None,
+        "file of the first pass's language model, as `parley lm build` makes it; an empty string for none",
+    )
+    language_weight: float | None = described(
+        None,
+        "how much the language model counts, 0 to 5; none: as the first pass's model.toml says",
+        Range(0, 5),
+    )
+    word_bonus: float | None = described(
+        None,
+        "added for every word beside a language model, natural logarithm, -10 to 10; none: as the first pass's "
+        "model.toml says",
+        Range(-10, 10),
+    )
+    hotwords: Path | None = described(
+        None, "phrases heard more readily in every call, one a line, its boost behind a tab"
+    )
+    graphs_dir: Path | None = described(
+        None,
+        "with k2, folder of graphs that lattices are searched over: NAME.graph, by `parley graph build`",
+    )
+    graph: str = described(
+        TOKENS,
+        "with k2, name of the graph for recordings, unless a request names one; tokens: all that the model can say, "
+        "which is always there",
+    )
+    lattice_finals: bool = described(False, "with k2, finals of live calls are searched so too")
 
     def __post_init__(self) -> None:
-        """Raises ValueError that names every fault."""
-        faults = []
-        ranges = (
-            ("decoders", self.decoders, 1, 100_000),
-            ("threads", self.threads, 0, 1_024),
-            ("max_chunk_batch", self.max_chunk_batch, 1, 100_000),
-            ("final_budget_ms", self.final_budget_ms, 0, 60_000),
-            ("vad_aggressiveness", self.vad_aggressiveness, 0, 3),
-            ("max_batch", self.max_batch, 1, 1_024),
-            ("max_batch_s", self.max_batch_s, 1, 36_000),
-            ("max_live_batch_s", self.max_live_batch_s, 1, 36_000),
-            ("beam", self.beam, 1, MOST_BEAM),
-            ("language_weight", self.language_weight or 0, 0, 5),
-            ("word_bonus", self.word_bonus or 0, -10, 10),
-        )
-        faults += [f"{name}: got {n}, need {low} to {high}" for name, n, low, high in ranges if not low <= n <= high]
-        if self.chunk_ms not in CHUNKS_MS:
-            faults.append(f"chunk_ms: got {self.chunk_ms}, need one of {', '.join(map(str, CHUNKS_MS))}")
-        for name, folder, other in (
-            ("first_model_dir", self.first_model_dir, Passes.SECOND),
-            ("second_model_dir", self.second_model_dir, Passes.FIRST),
-        ):
-            if folder is None and self.passes is not other:
-                faults.append(f"{name}: not set, but passes = {self.passes.value} needs it")
-        if self.partial_interval_ms and not 100 <= self.partial_interval_ms <= 10_000:
-            faults.append(f"partial_interval_ms: got {self.partial_interval_ms}, need 0 (none) or 100 to 10000")
-        if not self.devices or len(set(self.devices)) < len(self.devices):
-            faults.append(f"devices: got {list(self.devices)}, need one or more, each once")
-        if "auto" in self.devices and len(self.devices) > 1:
-            faults.append('devices: "auto" stands alone')
-        if "cpu" in self.devices and any(device.startswith("cpu:") for device in self.devices):
-            faults.append('devices: "cpu" is the whole of it, need it without shares such as "cpu:0"')
-        faults += [
-            f'devices: got {device!r}, need "auto", "cpu", "cuda:N" or "cpu:N"'
-            for device in self.devices
-            if device not in ("auto", "cpu") and re.fullmatch(r"(cuda|cpu):(0|[1-9][0-9]{0,3})", device) is None
-        ]
+        """Raises BadConfig that names every fault."""
+        faults = (*out_of_bounds(self), *self._without_model(), *self._devices())
         if faults:
-            raise ValueError("; ".join(faults))
+            raise BadConfig(faults)
+
+    def _without_model(self) -> Iterator[Fault]:
+        folders = {"first_model_dir": (self.first_model_dir, Passes.SECOND)}
+        folders["second_model_dir"] = (self.second_model_dir, Passes.FIRST)
+        for name, (folder, other) in folders.items():
+            if folder is None and self.passes is not other:
+                yield Fault(name, None, f"a folder: passes = {self.passes.value} needs it")
+
+    def _devices(self) -> Iterator[Fault]:
+        found = self.devices
+        if not found or len(set(found)) < len(found):
+            yield Fault("devices", found, "one or more, each once")
+        if "auto" in found and len(found) > 1:
+            yield Fault("devices", found, '"auto" alone, or devices by name')
+        if "cpu" in found and any(device.startswith("cpu:") for device in found):
+            yield Fault("devices", found, 'either "cpu", the whole of it, or shares such as "cpu:0"')
+        for device in found:
+            if device != "auto" and not _is_device(device):
+                yield Fault("devices", device, '"auto", "cpu", "cuda:N" or "cpu:N"')
+
+
+def _is_device(text: str) -> bool:
+    try:
+        Device.parse(text)
+    except ValueError:
+        return False
+    return True

@@ -1,36 +1,58 @@
 """What can go wrong in decoding, each error saying what it found and what it expected.
 
-A server translates these at one edge (server/errors.py). Anything else that escapes the decoder is a bug.
+They name a request's fields as the decoder calls them (see values); each wire of a server has a table from those to
+its own names, and asks an error for its text in them. Anything else that escapes the decoder is a bug.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+class Field(str):
+    """A request's field in an error's text, such as `format.sample_rate`: the part that a wire calls otherwise."""
+
+    __slots__ = ()
 
 
 class ParleyError(Exception):
     """Base of every error the decoder raises on purpose. Its text is fit for the caller's eyes."""
 
+    def __init__(self, *text: str) -> None:
+        """text: the parts of one; those that are a Field are named by who tells it."""
+        super().__init__("".join(text))
+        self.text = text
+
+    def told(self, name: Callable[[str], str]) -> str:
+        """The text with every field called what `name` makes of it."""
+        return "".join(name(part) if isinstance(part, Field) else part for part in self.text)
+
 
 class InvalidOption(ParleyError):
-    """A request's option is out of range. `field` is its name in the wire's RecognitionConfig."""
+    """A request's option is out of range, or not to be had here."""
 
     def __init__(self, field: str, found: object, expected: str) -> None:
-        super().__init__(f"{field}: got {found}, expected {expected}")
-        self.field = field
+        super().__init__(Field(field), f": got {found}, expected {expected}")
+        self.field, self.found, self.expected = field, found, expected
 
 
 class UnknownModel(ParleyError):
-    """No such model or language here. `field` is `model` or `language_code`."""
+    """No such model or language here. `field` is `model` or `language`."""
 
     def __init__(self, field: str, found: str, known: tuple[str, ...]) -> None:
-        super().__init__(f"{field}: got {found!r}, this node has {', '.join(known)}")
-        self.field = field
+        super().__init__(Field(field), f": got {found!r}, this node has {', '.join(known)}")
+        self.field, self.found, self.known = field, found, known
 
 
 class BadAudio(ParleyError):
     """The bytes are not the audio they were said to be. `offset`: where in the request's audio bytes."""
 
-    def __init__(self, problem: str, offset: int) -> None:
-        super().__init__(f"audio at byte {offset}: {problem}")
+    def __init__(self, problem: str | tuple[str, ...], offset: int) -> None:
+        parts = (problem,) if isinstance(problem, str) else problem
+        super().__init__(f"audio at byte {offset}: ", *parts)
         self.offset = offset
 
 

@@ -112,7 +112,7 @@ class Policy:
         wanted = [model for model in self.models if name in ("", model.name)]
         for info in wanted:
             if language and language.lower().split("-")[0] not in {known.lower() for known in info.languages}:
-                raise UnknownModel("language_code", language, info.languages)
+                raise UnknownModel("language", language, info.languages)
         info = wanted[0]
         return info, passes[name] if name else self._config.passes
 
@@ -145,13 +145,13 @@ class Policy:
         # With both passes the first gives a live call its interim results, and a recording nothing.
         if self._wish_maker is None or passes is Passes.SECOND or (passes is Passes.BOTH and recording):
             if search.hotwords:
-                raise InvalidOption("speech_contexts", f"{len(search.hotwords)} phrases", NO_SEARCH)
+                raise InvalidOption("options.search.hotwords", f"{len(search.hotwords)} phrases", NO_SEARCH)
             if search != SearchOptions():
-                raise InvalidOption("search", "options", NO_SEARCH)
+                raise InvalidOption("options.search", "options", NO_SEARCH)
             return None
         if passes is Passes.BOTH and (search.grammar or search.lattice):
-            name = "search.grammar" if search.grammar else "search.lattice"
-            raise InvalidOption(name, "one", "none where finals are the second pass's: name the first pass's model")
+            field = "options.search.grammar" if search.grammar else "options.search.lattice"
+            raise InvalidOption(field, "one", "none where finals are the second pass's: name the first pass's model")
         wishes = self._wish_maker.wishes(search)
         wanted = self._config.lattice_finals or search.grammar or search.lattice
         if passes is Passes.BOTH or not (recording or wanted):

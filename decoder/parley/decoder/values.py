@@ -1,6 +1,8 @@
 """The values that pass between the decoder's parts and its callers. Knows no logic beyond checking itself.
 
 Times are whole milliseconds of audio from the start of the stream or file, unless a name says otherwise.
+A request is a `format`, `options`, a `model` and a `language`: what is wrong with one is said of a dotted path from
+there, such as `options.rules.longest_utterance_ms`.
 """
 
 from __future__ import annotations
@@ -9,10 +11,11 @@ import enum
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from parley.decoder.bounds import Range, described, out_of_bounds
+from parley.decoder.errors import InvalidOption
+
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-from parley.decoder.errors import InvalidOption
 
 
 class Encoding(enum.Enum):
@@ -46,30 +49,31 @@ class AudioFormat:
 
     def __post_init__(self) -> None:
         if self.sample_rate and not LOWEST_RATE <= self.sample_rate <= HIGHEST_RATE:
-            raise InvalidOption("sample_rate_hertz", self.sample_rate, f"{LOWEST_RATE} to {HIGHEST_RATE} Hz")
+            raise InvalidOption("format.sample_rate", self.sample_rate, f"{LOWEST_RATE} to {HIGHEST_RATE} Hz")
         if not 0 <= self.channels <= MOST_CHANNELS:
-            raise InvalidOption("audio_channel_count", self.channels, f"1 to {MOST_CHANNELS} channels")
+            raise InvalidOption("format.channels", self.channels, f"1 to {MOST_CHANNELS} channels")
 
 
 @dataclass(frozen=True, slots=True)
 class EndpointRules:
     """When an utterance ends; Kaldi's rules. See parley.decoder.speech.endpoint."""
 
-    silence_before_speech_ms: int = 0  # 0: never
-    silence_after_speech_ms: int = 800
-    longest_utterance_ms: int = 20_000
+    silence_before_speech_ms: int = described(
+        0, "silence that gives NO_SPEECH, ms; 0: never", Range(0, 3_600_000, said="0 (never) to 3600 s")
+    )
+    silence_after_speech_ms: int = described(
+        800, "silence that ends an utterance, ms", Range(100, 10_000, said="0.1 s to 10 s")
+    )
+    longest_utterance_ms: int = described(
+        20_000, "length at which an utterance is cut, ms", Range(2_000, LONGEST_UTTERANCE_MS, said="2 s to 30 s")
+    )
 
     def __post_init__(self) -> None:
-        if not 0 <= self.silence_before_speech_ms <= 3_600_000:
-            raise InvalidOption(
-                "endpoint_rules.silence_before_speech", f"{self.silence_before_speech_ms} ms", "0 (never) to 3600 s"
-            )
-        if not 100 <= self.silence_after_speech_ms <= 10_000:
-            raise InvalidOption(
-                "endpoint_rules.silence_after_speech", f"{self.silence_after_speech_ms} ms", "0.1 s to 10 s"
-            )
-        if not 2_000 <= self.longest_utterance_ms <= LONGEST_UTTERANCE_MS:
-            raise InvalidOption("endpoint_rules.longest_utterance", f"{self.longest_utterance_ms} ms", "2 s to 30 s")
+        for fault in out_of_bounds(self):
+            raise InvalidOption(f"options.rules.{fault.field}", f"{fault.found} ms", fault.expected)
+
+
+CHUNKS_MS = (160, 320, 640)  # that a step of the first pass may have
 
 
 CHUNKS_MS = (160, 320, 640)  # that a step of the first pass may have
@@ -122,9 +126,9 @@ class Phrase:
     def __post_init__(self) -> None:
         if len(self.text) > LONGEST_PHRASE or not self.text.strip() or not self.text.isprintable():
             found = ascii(self.text[: LONGEST_PHRASE + 1])
-            raise InvalidOption("speech_contexts.phrases", found, f"1 to {LONGEST_PHRASE} printable characters")
+            raise InvalidOption("options.search.hotwords.text", found, f"1 to {LONGEST_PHRASE} printable characters")
         if not 0 <= self.boost <= MOST_BOOST:
-            raise InvalidOption("speech_contexts.boost", self.boost, f"0 to {MOST_BOOST:g}")
+            raise InvalidOption("options.search.hotwords.boost", self.boost, f"0 to {MOST_BOOST:g}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +146,13 @@ class SearchOptions:
 
     def __post_init__(self) -> None:
         if self.beam is not None and not 1 <= self.beam <= MOST_BEAM:
-            raise InvalidOption("search.beam", self.beam, f"1 to {MOST_BEAM}")
+            raise InvalidOption("options.search.beam", self.beam, f"1 to {MOST_BEAM}")
         if self.language_weight is not None and not 0 <= self.language_weight <= 5:
-            raise InvalidOption("search.language_weight", self.language_weight, "0 to 5")
+            raise InvalidOption("options.search.language_weight", self.language_weight, "0 to 5")
         if self.word_bonus is not None and not -10 <= self.word_bonus <= 10:
-            raise InvalidOption("search.word_bonus", self.word_bonus, "-10 to 10")
+            raise InvalidOption("options.search.word_bonus", self.word_bonus, "-10 to 10")
         if len(self.hotwords) > MOST_PHRASES:
-            raise InvalidOption("speech_contexts", f"{len(self.hotwords)} phrases", f"at most {MOST_PHRASES}")
+            raise InvalidOption("options.search.hotwords", f"{len(self.hotwords)} phrases", f"at most {MOST_PHRASES}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +171,7 @@ class StreamOptions:
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_alternatives <= MOST_ALTERNATIVES:
-            raise InvalidOption("max_alternatives", self.max_alternatives, f"1 to {MOST_ALTERNATIVES}")
+            raise InvalidOption("options.max_alternatives", self.max_alternatives, f"1 to {MOST_ALTERNATIVES}")
 
 
 class WordTiming(enum.Enum):

@@ -99,7 +99,7 @@ def test_counts() -> None:
 
 @pytest.mark.parametrize("count", [0, 4])
 def test_more_than_a_device_has_is_never_to_be_had(count: int) -> None:
-    with pytest.raises(InvalidOption, match=f"audio_channel_count: got {count}, expected 1 to 3 here"):
+    with pytest.raises(InvalidOption, match=rf"format\.channels: got {count}, expected 1 to 3 here"):
         pool_of(2, 3).request(count)
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 import structlog
 
+from parley.decoder.values import Encoding
+from parley.server.live.recognition import file_encoding
 from parley.server.live.threads import to_the_end
 
 if TYPE_CHECKING:
@@ -53,3 +55,17 @@ async def test_a_cancel_waits_for_the_thread_however_often_it_comes(executor: Th
     go.set()
     with pytest.raises(asyncio.CancelledError):
         await running
+
+
+@pytest.mark.parametrize(
+    ("said", "codec", "name"),
+    [
+        (Encoding.AUTO, "flac", "FLAC"),
+        (Encoding.AUTO, "pcm_mulaw", "MULAW"),
+        (Encoding.AUTO, "LINEAR16", "LINEAR16"),
+        (Encoding.AUTO, "aac", "aac"),
+        (Encoding.OGG_OPUS, "opus", "OGG_OPUS"),
+    ],
+)
+def test_a_files_encoding_has_one_name(said: Encoding, codec: str, name: str) -> None:
+    assert file_encoding(said, codec) == name

@@ -13,9 +13,9 @@ from grpc import aio
 from parley.asr.v1 import speech_pb2 as pb
 from parley.asr.v1 import speech_pb2_grpc
 from parley.decoder.values import Finished, Hypothesis
+from parley.server.kit.grpc_server import READ_AHEAD
 from parley.server.live.outbox import MOST_WAITING
 from parley.server.live.session import SLICE
-from parley.server.node.app import READ_AHEAD
 from tests.server.fakes import FakeRecognizer, FakeStream, final, partial
 from tests.server.wire import FINALIZE, PCM, Refusal, audio, configured, read_all, read_one, refusal
 

@@ -8,11 +8,11 @@ import pytest
 import trustme
 
 from parley.decoder.values import Passes, SearchKind
+from parley.server.kit.settings import Faults, settings_of
 from parley.server.node.settings import (
     DEFAULT_FIRST_MODEL,
     DEFAULT_LANGUAGE_MODEL,
     DEFAULT_SECOND_MODEL,
-    ConfigFaults,
     Settings,
     load,
     shown,
@@ -21,7 +21,7 @@ from parley.server.node.settings import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-DEFAULTS = Settings.model_validate({})
+DEFAULTS = Settings.of({})
 FREE = ("--port", "0", "--metrics-port", "0")
 
 
@@ -30,9 +30,9 @@ def loaded(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
 
 
 def faults_of(*argv: str, environ: Mapping[str, str] | None = None) -> list[str]:
-    with pytest.raises(ConfigFaults) as raised:
+    with pytest.raises(Faults) as raised:
         load([*FREE, *argv], environ or {})
-    return list(raised.value.faults)
+    return list(map(str, raised.value.faults))
 
 
 def the_fault_of(*argv: str, environ: Mapping[str, str] | None = None) -> str:
@@ -73,7 +73,7 @@ def test_lists_sizes_and_switches_are_understood_from_every_source(file: Path) -
     )
     from_flags = loaded([*FREE, "--devices", "cpu", "--max-file-bytes", "2MiB", "--log-words"], {})
     assert from_file == from_environ == from_flags
-    assert (from_file.devices, from_file.max_file_bytes, from_file.log_words) == (("cpu",), 2 << 20, True)
+    assert (from_file.core.devices, from_file.max_file_bytes, from_file.log_words) == (("cpu",), 2 << 20, True)
     assert loaded([*FREE, "--no-log-words"], {"PARLEY_LOG_WORDS": "true"}).log_words is False
 
 
@@ -100,8 +100,8 @@ def test_every_fault_of_every_source_is_listed_with_its_place(file: Path) -> Non
         "--loud: no such setting",
         f"{file}: threads: got 'many': input should be a valid integer",
         f"{file}: nonsense: no such setting",
-        f"{file}: decoders: got 0, need 1",
-        "PARLEY_DEVICES: got 'tpu', need",
+        f"{file}: decoders: got 0, expected 1",
+        "PARLEY_DEVICES: got 'tpu', expected",
         "PARLEY_IDLE_TIMEOUT_S: got '-1': input should be greater than 0",
         f"--port: cannot listen on 127.0.0.1:{port}: ",
         f"--second-model-dir: {file.parent}: no model.toml there",
@@ -192,16 +192,16 @@ def test_help_shows_every_setting_with_meaning_and_default(capsys: pytest.Captur
         load(["--help"], {})
     assert ended.value.code == 0
     text = " ".join(capsys.readouterr().out.split())
-    for name, setting in Settings.model_fields.items():
-        assert f"--{name.replace('_', '-')}" in text
-        assert str(setting.description) in text
+    for setting in settings_of(Settings):
+        assert f"--{setting.name.replace('_', '-')}" in text
+        assert setting.description in text
     assert "(default: 128MiB)" in text
     assert "PARLEY_POOL_WAIT_S" in text
 
 
 def test_the_nodes_endpoint_rules_are_the_settings() -> None:
     settings = loaded([*FREE, "--silence-after-speech-ms", "500", "--longest-utterance-ms", "9000"], {})
-    rules = settings.endpoint_rules()
+    rules = settings.rules
     assert (rules.silence_before_speech_ms, rules.silence_after_speech_ms, rules.longest_utterance_ms) == (
         0,
         500,
@@ -212,8 +212,8 @@ def test_the_nodes_endpoint_rules_are_the_settings() -> None:
 def test_the_decoders_config_is_the_settings() -> None:
     config = loaded([*FREE, "--decoders", "3", "--partial-interval-ms", "0"], {}).recognizer()
     assert (config.decoders, config.partial_interval_ms) == (3, 0)
-    assert config.max_batch == DEFAULTS.max_batch
-    assert (config.passes, config.chunk_ms) == (DEFAULTS.passes, DEFAULTS.chunk_ms)
+    assert config.max_batch == DEFAULTS.core.max_batch
+    assert (config.passes, config.chunk_ms) == (DEFAULTS.core.passes, DEFAULTS.core.chunk_ms)
     assert (config.first_model_dir, config.second_model_dir) == (DEFAULT_FIRST_MODEL, DEFAULT_SECOND_MODEL)
 
 
@@ -223,7 +223,7 @@ def test_the_first_pass_is_set_by_name() -> None:
     assert (config.passes, config.chunk_ms) == (Passes.BOTH, 160)
     assert (config.max_chunk_batch, config.final_budget_ms) == (99, 0)
     assert the_fault_of("--passes", "third") == "--passes: got 'third': input should be 'first', 'second' or 'both'"
-    assert the_fault_of("--chunk-ms", "100") == "--chunk-ms: got 100, need one of 160, 320, 640"
+    assert the_fault_of("--chunk-ms", "100") == "--chunk-ms: got 100, expected one of 160, 320, 640"
 
 
 def test_only_the_folders_that_the_passes_use_are_looked_at(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_the_source_of_every_value_is_known(file: Path) -> None:
     file.write_text("grace_s = 1\ndecoders = 3\n")
     got = load([*FREE, "--config", str(file), "--grace-s", "3"], {"PARLEY_THREADS": "2"})
     assert not got.explain
-    assert got.sources.keys() == Settings.model_fields.keys()
+    assert list(got.sources) == [setting.name for setting in settings_of(Settings)]
     assert {name: source for name, source in got.sources.items() if source != "default"} == {
         "port": "--port",
         "metrics_port": "--metrics-port",
@@ -280,17 +280,17 @@ def test_the_default_language_model_may_be_missing_but_not_one_that_was_asked_fo
     assert loaded([*FREE, "--passes", "first"], {}).recognizer().language_model is None
     fault = the_fault_of("--passes", "first", "--language-model", "/nowhere/en.lm")
     assert fault == "--language-model: /nowhere/en.lm: No such file or directory"
-    assert shown(DEFAULTS.language_model) == "models/lm-en/en.lm beside the program"
+    assert shown(DEFAULTS.core.language_model) == "models/lm-en/en.lm beside the program"
 
 
 def test_an_empty_string_is_no_language_model_from_every_source(file: Path) -> None:
     file.write_text('language_model = ""\nhotwords_file = ""\n')
     settings = loaded([*FREE, "--config", str(file)], {})
-    assert (settings.language_model, settings.hotwords_file) == (None, None)
+    assert (settings.core.language_model, settings.core.hotwords) == (None, None)
     assert loaded([*FREE, "--language-model", ""], {}).recognizer().language_model is None
     file.write_text('language_model = "/nowhere/en.lm"\n')
     given = loaded([*FREE, "--config", str(file)], {"PARLEY_LANGUAGE_MODEL": ""})
-    assert given.language_model is None
+    assert given.core.language_model is None
 
 
 def test_a_searchs_files_are_looked_at_where_there_is_a_search(tmp_path: Path) -> None:
@@ -298,7 +298,7 @@ def test_a_searchs_files_are_looked_at_where_there_is_a_search(tmp_path: Path) -
     found = faults_of("--passes", "both", *argv)
     assert [fault.partition(":")[0] for fault in found] == ["--language-model", "--hotwords-file"]
     for unused in (("--passes", "second"), ("--passes", "first", "--search", "best_path")):
-        assert loaded([*FREE, *unused, *argv], {}).beam == DEFAULTS.beam
+        assert loaded([*FREE, *unused, *argv], {}).core.beam == DEFAULTS.core.beam
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from parley.decoder.build import Memory
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.search.registry import open_searches
 from parley.decoder.search.settings import beam_settings
+from parley.server.kit.settings import settings_of
 from parley.server.node.explain import explain
 from parley.server.node.settings import DEFAULT_FIRST_MODEL, Settings, load
 from tests.server.fakes import FakeRecognizer
@@ -29,7 +30,7 @@ def told(*argv: str, recognizer: FakeRecognizer | None = None, output: io.String
     output, loaded = output or io.StringIO(), load([*FREE, "--explain", *argv], {})
     settings, maker = loaded.settings, None
     if settings.searches():
-        maker = open_searches(ModelFolder.read(settings.first_model_dir), settings.recognizer()).wishes
+        maker = open_searches(ModelFolder.read(DEFAULT_FIRST_MODEL), settings.recognizer()).wishes
     explain(loaded, cast("Any", recognizer or FakeRecognizer(maker=maker)), output)
     return output.getvalue()
 
@@ -156,7 +157,7 @@ def test_every_setting_is_told_with_its_source(tmp_path: Path) -> None:
     file = tmp_path / "[odd] name.toml"
     file.write_text("grace_s = 1.5\nmax_file_bytes = '2MiB'\n")
     found = rows(told("--config", str(file), "--no-log-words"), SETTINGS)
-    assert list(found) == list(Settings.model_fields)
+    assert list(found) == [one.name for one in settings_of(Settings)]
     assert found["grace_s"] == f"1.5 {file}: grace_s"
     assert found["max_file_bytes"] == f"2MiB {file}: max_file_bytes"
     assert found["log_words"] == "no --log-words"

@@ -68,7 +68,7 @@ async def on_cards(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
     # Whatever the machine, the settings' own check of its devices must not see cards that are not there.
     given = {"passes": "first", "search": "best_path", "devices": ("cpu",), "decoders": 4, "threads": 1}
-    node = Node(Settings.model_validate({"port": 0, "metrics_port": 0, "grace_s": 60, **given}), build=build)
+    node = Node(Settings.of({"port": 0, "metrics_port": 0, "grace_s": 60, **given}), build=build)
     port = await node.start()
     await node.ready()
     async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:

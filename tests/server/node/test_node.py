@@ -22,9 +22,10 @@ from parley.asr.v1 import speech_pb2 as pb
 from parley.asr.v1 import speech_pb2_grpc
 from parley.decoder.errors import ModelError
 from parley.decoder.values import Finished, Source, SpeechBegin
+from parley.server.kit.settings import Faults
 from parley.server.live.session import SLICE
 from parley.server.node.app import OTHER_CALLS, Node
-from parley.server.node.settings import ConfigFaults, Settings
+from parley.server.node.settings import Settings
 from tests.server.fakes import FakeRecognizer, final, partial
 from tests.server.wire import FINALIZE, PCM, audio, configured, read_all, read_one, refusal, refusal_of
 
@@ -41,7 +42,7 @@ Status = health_pb2.HealthCheckResponse
 
 
 def settings(**given: object) -> Settings:
-    return Settings.model_validate({"port": 0, "metrics_port": -1, "grace_s": 0, **given})
+    return Settings.of({"port": 0, "metrics_port": -1, "grace_s": 0, **given})
 
 
 @pytest.fixture
@@ -288,14 +289,14 @@ async def test_channelz_shows_the_server(running: Running) -> None:
 async def test_a_port_in_use_is_refused_and_not_shared(serve: Serve, node_of: MakeNode) -> None:
     running = await serve()
     second = node_of(lambda *_: FakeRecognizer(), port=running.port)
-    with pytest.raises(ConfigFaults, match=f"port: cannot listen on 127.0.0.1:{running.port}"):
+    with pytest.raises(Faults, match=f"port: cannot listen on 127.0.0.1:{running.port}"):
         await second.start()
 
 
 async def test_a_metrics_port_in_use_is_refused(node_of: MakeNode) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         node = node_of(lambda *_: FakeRecognizer(), metrics_port=taken.getsockname()[1])
-        with pytest.raises(ConfigFaults, match="metrics_port: cannot listen on"):
+        with pytest.raises(Faults, match="metrics_port: cannot listen on"):
             await node.start()
 
 

@@ -13,7 +13,7 @@ from parley.decoder.audio.codec import decode
 from parley.decoder.audio.feed import Feed, Header, OutOfBytes, show
 from parley.decoder.audio.pcm import headerless, is_wav, wav_header
 from parley.decoder.audio.shape import Shaper
-from parley.decoder.errors import BadAudio, InvalidOption
+from parley.decoder.errors import BadAudio, Field, InvalidOption
 from parley.decoder.values import HEADERLESS, MOST_CHANNELS, AudioFormat, Encoding
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     Demuxer = Callable[[Feed], Generator[Header | Packet | None, None, None]]
 
+RATE, CHANNELS = Field("format.sample_rate"), Field("format.channels")
 LOWEST_HEADER_RATE, HIGHEST_HEADER_RATE = 8_000, 192_000  # Hz
 DEMUXERS: dict[Encoding, Demuxer] = {
     Encoding.FLAC: flac.demux,
@@ -60,7 +61,7 @@ class AudioReader(Protocol):
 def open_reader(fmt: AudioFormat, rate: int = 16_000) -> AudioReader:
     """Reads one stream into samples at `rate`. Raises InvalidOption."""
     if fmt.separate_channels and not fmt.channels:
-        raise InvalidOption("audio_channel_count", 0, f"1 to {MOST_CHANNELS} where channels are recognized separately")
+        raise InvalidOption(CHANNELS, 0, f"1 to {MOST_CHANNELS} where channels are recognized separately")
     return StreamReader(fmt, rate, live=True)
 
 
@@ -143,9 +144,9 @@ def check_agrees(fmt: AudioFormat, header: Header) -> None:
     if not 1 <= channels <= MOST_CHANNELS:
         raise BadAudio(f"the header says {channels} channels, expected 1 to {MOST_CHANNELS}", header.offset)
     if fmt.sample_rate not in (0, rate) and not header.rate_is_free:
-        raise BadAudio(f"the header says {rate} Hz, sample_rate_hertz {fmt.sample_rate}", header.offset)
+        raise BadAudio((f"the header says {rate} Hz, ", RATE, f" {fmt.sample_rate}"), header.offset)
     if fmt.channels not in (0, channels):
-        raise BadAudio(f"the header says {channels} channels, audio_channel_count {fmt.channels}", header.offset)
+        raise BadAudio((f"the header says {channels} channels, ", CHANNELS, f" {fmt.channels}"), header.offset)
 
 
 def _read(feed: Feed, fmt: AudioFormat) -> Generator[Encoding | Header | NDArray[np.int16] | None, None, None]:
@@ -167,7 +168,7 @@ def _read(feed: Feed, fmt: AudioFormat) -> Generator[Encoding | Header | NDArray
             yield from decode(DEMUXERS[encoding](feed))
             return
         elif not fmt.sample_rate:
-            raise BadAudio(f"no RIFF header but {show(head)}, and sample_rate_hertz is not set", 0)
+            raise BadAudio((f"no RIFF header but {show(head)}, and ", RATE, " is not set"), 0)
         else:
             encoding = fmt.encoding
             header = Header(encoding.value, fmt.sample_rate, max(fmt.channels, 1), 0)

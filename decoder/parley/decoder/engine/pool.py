@@ -83,7 +83,7 @@ class DecoderPool:
         future gets DeviceLost when no device is left.
         """
         if not 1 <= count <= self._most:
-            raise InvalidOption("audio_channel_count", count, f"1 to {self._most} here: a channel needs a decoder")
+            raise InvalidOption("format.channels", count, f"1 to {self._most} here: a channel needs a decoder")
         waiter = _Waiter(count, time.monotonic(), concurrent.futures.Future())
         with self._lock:
             if first:

@@ -64,7 +64,8 @@ class WishMaker:
         """A request's, for all its utterances. Raises InvalidOption."""
         sources, ours = self.sources, self.weights  # once: it may be replaced meanwhile
         if options.language_weight and not (sources.language_model.order or self._graphs):
-            raise InvalidOption("search.language_weight", options.language_weight, "0: no language model is loaded")
+            expected = "0: no language model is loaded"
+            raise InvalidOption("options.search.language_weight", options.language_weight, expected)
         graph = self._graph(options)
         hotwords = sources.hotwords
         if options.hotwords:
@@ -82,12 +83,12 @@ class WishMaker:
     def _graph(self, options: SearchOptions) -> str | None:
         if not self._graphs:
             if options.grammar:
-                raise InvalidOption("search.grammar", repr(options.grammar), NO_LATTICES)
+                raise InvalidOption("options.search.grammar", repr(options.grammar), NO_LATTICES)
             if options.lattice:
-                raise InvalidOption("search.lattice", "true", NO_LATTICES)
+                raise InvalidOption("options.search.lattice", "true", NO_LATTICES)
             return None
         if options.grammar and options.grammar not in self._graphs:
-            raise InvalidOption("search.grammar", repr(options.grammar), f"one of {', '.join(self._graphs)}")
+            raise InvalidOption("options.search.grammar", repr(options.grammar), f"one of {', '.join(self._graphs)}")
         return options.grammar or self._graphs[0]
 
 
@@ -105,7 +106,9 @@ def read_phrases(path: Path) -> tuple[Phrase, ...]:
             continue
         try:
             phrases.append(Phrase(text.strip(), float(boost)) if tab else Phrase(text.strip()))
-        except (InvalidOption, ValueError) as error:
+        except InvalidOption as error:
+            raise ModelError(f"{path}: line {number}: got {error.found}, expected {error.expected}") from None
+        except ValueError as error:
             raise ModelError(f"{path}: line {number}: {error}") from None
     if len(phrases) > MOST_PHRASES:
         raise ModelError(f"{path}: got {len(phrases)} phrases, expected at most {MOST_PHRASES}")

@@ -1,26 +1,37 @@
-"""Every RPC's beginning and end: admission, request id, error to status, the one log line. Knows no decoder."""
+"""Every RPC's beginning and end: admission, request id, error to status, the one log line.
+
+Knows neither what is served nor which errors there are: each wire hands in its table of them.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import time
+import uuid
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import grpc
 import structlog
 from grpc import aio
 
-from parley.server.wires.parley import convert, errors
+from parley.server.kit.errors import Draining, TooManyStreams
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from parley.server.node.telemetry import Metrics
+    from parley.server.kit.statuses import Statuses
 
 log = structlog.stdlib.get_logger()
+
+
+class CallMetrics(Protocol):
+    """What counts calls."""
+
+    def call_began(self, method: str) -> None: ...
+    def call_ended(self, method: str, code: str) -> None: ...
 
 
 @dataclass
@@ -34,9 +45,9 @@ class Call:
     figures: dict[str, object] = field(default_factory=dict)
 
     async def name(self, asked: str) -> None:
-        """Gives the call the id its request asks for, and tells the client."""
+        """Gives the call the id its request asks for ("": none), and tells the client. asked: checked by the wire."""
         if asked:
-            self.request_id = convert.request_id(asked)
+            self.request_id = asked
             structlog.contextvars.bind_contextvars(request_id=self.request_id)
         await self.context.send_initial_metadata((("x-request-id", self.request_id),))
 
@@ -48,9 +59,9 @@ class Call:
 
 
 class Calls:
-    """All RPCs of a node, live and past."""
+    """All RPCs of a process, live and past."""
 
-    def __init__(self, most_a_peer: int, metrics: Metrics) -> None:
+    def __init__(self, most_a_peer: int, metrics: CallMetrics) -> None:
         self._most_a_peer = most_a_peer  # 0: any number
         self._metrics = metrics
         self._live: Counter[str] = Counter()  # calls by peer
@@ -70,9 +81,11 @@ class Calls:
                 await asyncio.wait_for(self._empty.wait(), grace_s)
 
     @contextlib.asynccontextmanager
-    async def open(self, method: str, context: aio.ServicerContext[Any, Any]) -> AsyncIterator[Call]:
-        """The block is the call: whatever it raises leaves as a status."""
-        call = Call(method, context, convert.request_id(""), time.monotonic())
+    async def open(
+        self, method: str, context: aio.ServicerContext[Any, Any], statuses: Statuses
+    ) -> AsyncIterator[Call]:
+        """The block is the call: whatever it raises leaves as a status, by that table."""
+        call = Call(method, context, uuid.uuid4().hex, time.monotonic())
         peer = context.peer().rpartition(":")[0]  # without the port: one host is one peer
         structlog.contextvars.bind_contextvars(request_id=call.request_id)
         code, failure = grpc.StatusCode.OK, None
@@ -87,21 +100,21 @@ class Calls:
             raise
         except Exception as error:
             failure = error
-            code = errors.row(error).code
+            code = statuses.row(error).code
         finally:
             self._leave(peer)
-            self._metrics.call_ended(method, code)
-            _report(call, context.peer(), code, failure)
+            self._metrics.call_ended(method, code.name)
+            _report(call, context.peer(), code, failure, statuses)
         if failure is not None:
             # Last, and with everything released: a client that reads nothing does not even take its status.
             with contextlib.suppress(aio.InternalError):  # the client is gone
-                await context.abort_with_status(errors.status(failure, call.request_id))
+                await context.abort_with_status(statuses.status(failure, call.request_id))
 
     def _admit(self, peer: str) -> None:
         if self.draining:
-            raise errors.Draining
+            raise Draining
         if self._most_a_peer and self._live[peer] > self._most_a_peer:
-            raise errors.TooManyStreams(self._most_a_peer)
+            raise TooManyStreams(self._most_a_peer)
 
     def _enter(self, peer: str) -> None:
         self._live[peer] += 1
@@ -119,7 +132,7 @@ def _code_of_end(context: aio.ServicerContext[Any, Any]) -> grpc.StatusCode:
     return grpc.StatusCode.DEADLINE_EXCEEDED if context.time_remaining() == 0 else grpc.StatusCode.CANCELLED
 
 
-def _report(call: Call, peer: str, code: grpc.StatusCode, failure: Exception | None) -> None:
+def _report(call: Call, peer: str, code: grpc.StatusCode, failure: Exception | None, statuses: Statuses) -> None:
     facts = {
         "method": call.method,
         "code": code.name,
@@ -129,7 +142,7 @@ def _report(call: Call, peer: str, code: grpc.StatusCode, failure: Exception | N
     }
     if failure is None:
         log.info("call ended", **facts)
-    elif errors.row(failure).public:
-        log.info("call refused", problem=errors.text(failure), **facts)
+    elif statuses.row(failure).public:
+        log.info("call refused", problem=statuses.text(failure), **facts)
     else:
         log.error("call failed", exc_info=failure, **facts)

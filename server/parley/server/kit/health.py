@@ -1,4 +1,4 @@
-"""grpc.health.v1: one state for the whole node, told to who asks and to who watches. Knows no reason for it.
+"""grpc.health.v1: one state for the whole process, told to who asks and to who watches. Knows no reason for it.
 
 The library's own servicer loses watchers: when one of several of a service leaves, the others hear no more.
 """
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from parley.server.wires.parley import errors
+from parley.server.kit.statuses import cut
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -26,7 +26,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # a package
     """NOT_SERVING until told otherwise."""
 
     def __init__(self, services: tuple[str, ...]) -> None:
-        self._services = ("", *services)  # "" is the node as a whole
+        self._services = ("", *services)  # "" is the process as a whole
         self._serving = False
         self._closed = False
         self._changed = asyncio.Event()
@@ -46,7 +46,7 @@ class Health(health_pb2_grpc.HealthServicer):  # type: ignore[misc]  # a package
     ) -> health_pb2.HealthCheckResponse:
         if request.service not in self._services:
             known = ", ".join(repr(name) for name in self._services)
-            found = errors.cut(repr(request.service), LONGEST_NAME)
+            found = cut(repr(request.service), LONGEST_NAME)
             await context.abort(grpc.StatusCode.NOT_FOUND, f"service: got {found}, expected one of {known}")
         return self._answer(request.service)
 

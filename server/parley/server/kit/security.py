@@ -8,20 +8,21 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from grpc import aio
 
-from parley.server.wires.parley import errors
+from parley.server.kit.errors import Unauthenticated
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
     from pathlib import Path
 
     from parley.server.kit.admission import Calls
+    from parley.server.kit.statuses import Statuses
 
 SHORTEST_TOKEN = 16  # characters: shorter ones can be guessed
 OPEN = "/grpc.health.v1.Health/"  # needs no token: load balancers and orchestrators have none
 
 
 def credentials(cert: Path, key: Path, client_ca: Path | None) -> grpc.ServerCredentials:
-    """TLS with the node's certificate; with `client_ca`, only for clients whose certificate it signed."""
+    """TLS with the process's certificate; with `client_ca`, only for clients whose certificate it signed."""
     return grpc.ssl_server_credentials(
         [(key.read_bytes(), cert.read_bytes())],
         root_certificates=client_ca.read_bytes() if client_ca else None,
@@ -47,9 +48,11 @@ def read_tokens(path: Path) -> tuple[bytes, ...]:
 class TokenCheck(aio.ServerInterceptor):
     """Lets only calls with one of the tokens pass, but for health."""
 
-    def __init__(self, tokens: tuple[bytes, ...], calls: Calls) -> None:
+    def __init__(self, tokens: tuple[bytes, ...], calls: Calls, statuses: Statuses) -> None:
+        """statuses: of refusals, whatever wire the call is for."""
         self._tokens = tokens
         self._calls = calls
+        self._statuses = statuses
 
     async def intercept_service(
         self,
@@ -76,8 +79,8 @@ class TokenCheck(aio.ServerInterceptor):
     def _refusal(self, problem: str) -> grpc.RpcMethodHandler[Any, Any]:
         async def refuse(_: object, context: aio.ServicerContext[Any, Any]) -> None:
             # Not the method's name: strangers can make up any number of them, and each would be a metric of its own.
-            async with self._calls.open("unauthenticated", context):
-                raise errors.Unauthenticated(problem)
+            async with self._calls.open("unauthenticated", context, self._statuses):
+                raise Unauthenticated(problem)
 
         # A handler of two streams fits every kind of method: it reads nothing and ends with a status.
         return grpc.stream_stream_rpc_method_handler(refuse)

@@ -6,9 +6,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from parley.asr.v1 import speech_pb2 as pb
 from parley.decoder.values import Source
-from parley.server.wires.parley import convert
 
 MOST_MARKS = 1_024  # messages: 20 s of audio in pieces of 20 ms, longer than any interim result lags
 
@@ -31,6 +29,19 @@ class Arrivals:
                 break
             found = at
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """A stream in numbers. half_close_to_last_final_s: 0 if every final was out before the half-close, None without
+    one. speech_to_first_result_s: None without speech, or without a result."""
+
+    audio_ms: int
+    finals: int
+    interims: int
+    worst_final_s: float
+    half_close_to_last_final_s: float | None
+    speech_to_first_result_s: float | None
 
 
 @dataclass(slots=True)
@@ -70,28 +81,27 @@ class Figures:
 
     @property
     def half_close_to_last_final_s(self) -> float | None:
-        """0 if every final was out before the half-close; None without a half-close."""
+        """See Summary."""
         if self.half_closed_at is None:
             return None
         return max(0.0, (self.last_final_at or 0.0) - self.half_closed_at)
 
     @property
     def speech_to_first_result_s(self) -> float | None:
-        """None without speech, or without a result."""
+        """See Summary."""
         if self.first_speech_at is None or self.first_result_at is None:
             return None
         return self.first_result_at - self.first_speech_at
 
-    def summary(self, audio_ms: int) -> pb.StreamSummary:
-        """The figures on the wire."""
-        after_half_close, to_first = self.half_close_to_last_final_s, self.speech_to_first_result_s
-        return pb.StreamSummary(
-            audio=convert.from_ms(audio_ms),
-            finals=self.finals,
-            interims=self.interims,
-            half_close_to_last_final=None if after_half_close is None else convert.from_s(after_half_close),
-            worst_final=convert.from_s(self.worst_final_s),
-            speech_to_first_result=None if to_first is None else convert.from_s(to_first),
+    def summary(self, audio_ms: int) -> Summary:
+        """What the client is told of it."""
+        return Summary(
+            audio_ms,
+            self.finals,
+            self.interims,
+            self.worst_final_s,
+            self.half_close_to_last_final_s,
+            self.speech_to_first_result_s,
         )
 
     def as_log(self) -> dict[str, object]:

@@ -7,24 +7,23 @@ import time
 from typing import TYPE_CHECKING
 
 import structlog
-from grpc import aio
-from grpc_channelz.v1 import channelz, channelz_pb2
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
-from parley.asr.v1 import speech_pb2, speech_pb2_grpc
 from parley.decoder.build import resolve_devices
 from parley.decoder.errors import DeviceLost, ModelError
 from parley.decoder.recognizer import Recognizer
-from parley.server.kit import security
 from parley.server.kit.admission import Calls
+from parley.server.kit.grpc_server import Door, address, grpc_server, listen, reflect
 from parley.server.kit.health import Health
-from parley.server.node.settings import ConfigFaults
-from parley.server.node.telemetry import Exposition, Metrics
-from parley.server.wires.parley.speech import Speech
+from parley.server.kit.settings import Fault, Faults
+from parley.server.kit.telemetry import Exposition
+from parley.server.live.recognition import Recognition
+from parley.server.node import protocols
+from parley.server.node.telemetry import Metrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from grpc import aio
 
     from parley.decoder.config import RecognizerConfig
     from parley.decoder.engine.work import Observer
@@ -32,13 +31,7 @@ if TYPE_CHECKING:
 
 log = structlog.stdlib.get_logger()
 
-SPEECH = speech_pb2.DESCRIPTOR.services_by_name["Speech"].full_name
-HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-CHANNELZ = channelz_pb2.DESCRIPTOR.services_by_name["Channelz"].full_name
-
 CONFIG_ROOM = 512 * 1024  # bytes a message may have beside its audio: a thousand hotwords too
-LEAST_PING_INTERVAL_S = 10  # clients may probe this often, with no call open too; more often is answered with GOAWAY
-READ_AHEAD = 64 * 1024  # bytes of a stream that gRPC takes in before anybody reads them: 2 s of 16 kHz PCM
 OTHER_CALLS = 64  # at once, besides those that decode or wait for a decoder: health, models, reflection
 STATUS_S = 1.0  # for statuses on their way to clients when the last call has ended
 ENDING_S = 5.0  # for what the end of the server has cancelled
@@ -57,8 +50,8 @@ class Node:
         self._settings = settings
         self._build = build
         self._calls = Calls(settings.max_streams_per_peer, self.metrics)
-        self._health = Health((SPEECH,))
-        self._speech = Speech(settings, self._calls, self.metrics)
+        self._health = Health(protocols.services(settings.protocols))
+        self._recognition = Recognition(settings.terms(), self.metrics)
         self._server: aio.Server | None = None
         self._loading: asyncio.Task[None] | None = None
         self._exposition: Exposition | None = None
@@ -66,23 +59,16 @@ class Node:
         self._where: dict[str, str] = {}
 
     async def start(self) -> int:
-        """Listens, begins to load the models, returns the port. Raises ConfigFaults if it cannot listen."""
-        settings = self._settings
-        interceptors = []
-        if settings.tokens_file:
-            interceptors.append(security.TokenCheck(security.read_tokens(settings.tokens_file), self._calls))
-        self._server = server = aio.server(
-            interceptors=interceptors, options=_options(settings), maximum_concurrent_rpcs=most_calls(settings)
-        )
-        speech_pb2_grpc.add_SpeechServicer_to_server(self._speech, server)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        channelz.add_channelz_servicer(server)
-        reflection.enable_server_reflection((SPEECH, HEALTH, CHANNELZ, reflection.SERVICE_NAME), server)
-        port = self._listen(server)
+        """Listens, begins to load the models, returns the port. Raises Faults if it cannot listen."""
+        settings, door = self._settings, _door(self._settings)
+        self._server = server = grpc_server(door, self._health, self._calls, protocols.DOOR)
+        reflect(server, protocols.add(settings.protocols, server, self._recognition, self._calls))
+        self._expose()
+        port = listen(server, door)
         await server.start()
-        self._where["address"] = _address(settings.host, port)
+        self._where["address"] = address(settings.host, port)
         if self._exposition:
-            self._where["metrics_address"] = _address(settings.metrics_host, self._exposition.port)
+            self._where["metrics_address"] = address(settings.metrics_host, self._exposition.port)
         log.info("listening", **self._where, tls=settings.tls_cert is not None)
         if settings.tokens_file and not settings.tls_cert:
             log.warning("tokens without TLS travel in clear")
@@ -176,7 +162,7 @@ class Node:
             await self._calls.drain(ENDING_S)
         if self._loading is not None:
             await asyncio.wait({self._loading})
-        self._speech.close()
+        self._recognition.close()
         if self.recognizer is not None:
             await asyncio.to_thread(self.recognizer.close)
         if self._exposition is not None:
@@ -187,14 +173,14 @@ class Node:
         began_at = time.monotonic()
         self.recognizer = recognizer = await asyncio.to_thread(self._build, self._settings.recognizer(), self.metrics)
         self.metrics.watch(recognizer)
-        self._speech.open(recognizer)
+        self._recognition.open(recognizer)
         if not self._calls.draining:
             self._health.set(serving=True)
         log.info(
             "serving",
             **self._where,
             models=[model.name for model in recognizer.models],
-            passes=self._settings.passes.value,
+            passes=self._settings.core.passes.value,
             **self._search_figures(recognizer),
             devices=recognizer.devices,
             decoders=recognizer.pool.snapshot().total,
@@ -218,44 +204,33 @@ class Node:
             }
         return named | {"hotwords": search.hotwords}
 
-    def _listen(self, server: aio.Server) -> int:
+    def _expose(self) -> None:
         settings = self._settings
         try:
             if settings.metrics_port >= 0:
                 self._exposition = Exposition(self.metrics.registry, settings.metrics_host, settings.metrics_port)
         except OSError as error:
-            address = _address(settings.metrics_host, settings.metrics_port)
-            raise ConfigFaults([f"metrics_port: cannot listen on {address}: {error.strerror or error}"]) from None
-        address = _address(settings.host, settings.port)
-        try:
-            if settings.tls_cert and settings.tls_key:
-                keys = security.credentials(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
-                return server.add_secure_port(address, keys)
-            return server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise ConfigFaults([f"port: cannot listen on {address}: {error}"]) from None
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+            where = address(settings.metrics_host, settings.metrics_port)
+            raise Faults([Fault("metrics_port", f"cannot listen on {where}: {error.strerror or error}")]) from None
 
 
 def most_calls(settings: Settings) -> int:
     """Calls at once, of any kind: gRPC refuses more before it reads their first message."""
-    decoders = settings.decoders * len(resolve_devices(settings.devices, settings.passes))
+    core = settings.core
+    decoders = core.decoders * len(resolve_devices(core.devices, core.passes))
     return 2 * decoders + OTHER_CALLS  # for every call that decodes one may wait
 
 
-def _options(settings: Settings) -> list[tuple[str, int]]:
-    return [
-        ("grpc.so_reuseport", 0),  # two nodes on one port would share its calls unnoticed: the second should fail
-        ("grpc.max_receive_message_length", settings.max_file_bytes + CONFIG_ROOM),
-        ("grpc.http2.lookahead_bytes", READ_AHEAD),
-        ("grpc.http2.bdp_probe", 0),  # it would let each stream's read-ahead grow to 4 MiB
-        ("grpc.enable_channelz", 1),
-        ("grpc.keepalive_time_ms", int(settings.keepalive_s * 1000)),
-        ("grpc.keepalive_timeout_ms", int(settings.keepalive_timeout_s * 1000)),
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.max_pings_without_data", 0),  # any number: a quiet call is probed as long as it lasts
-        ("grpc.http2.min_ping_interval_without_data_ms", LEAST_PING_INTERVAL_S * 1000),
-    ]
+def _door(settings: Settings) -> Door:
+    return Door(
+        host=settings.host,
+        port=settings.port,
+        most_calls=most_calls(settings),
+        most_bytes=settings.max_file_bytes + CONFIG_ROOM,
+        keepalive_s=settings.keepalive_s,
+        keepalive_timeout_s=settings.keepalive_timeout_s,
+        tls_cert=settings.tls_cert,
+        tls_key=settings.tls_key,
+        tls_client_ca=settings.tls_client_ca,
+        tokens_file=settings.tokens_file,
+    )

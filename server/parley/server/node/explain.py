@@ -13,6 +13,7 @@ from parley.decoder.build import resolve_devices
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.registry import resolve_precision
 from parley.decoder.values import Passes, SearchKind
+from parley.server.kit.settings import values_of
 from parley.server.node import settings as config
 
 if TYPE_CHECKING:
@@ -50,10 +51,10 @@ def _decoding(settings: Settings) -> list[Row]:
     """Which pass gives what, by which model."""
     folders = {by: ModelFolder.read(path) for by, path in settings.model_dirs().items()}
     return [
-        ("passes", settings.passes.value),
+        ("passes", settings.core.passes.value),
         ("interim results", _interims(settings)),
         ("finals, live", _finals(settings)),
-        ("files", "by the first pass" if settings.passes is Passes.FIRST else "by the second pass"),
+        ("files", "by the first pass" if settings.core.passes is Passes.FIRST else "by the second pass"),
         *(
             (
                 f"{by.value} pass",
@@ -65,29 +66,29 @@ def _decoding(settings: Settings) -> list[Row]:
 
 
 def _interims(settings: Settings) -> str:
-    if not settings.partial_interval_ms:
+    if not settings.core.partial_interval_ms:
         return "none"
-    if settings.passes is Passes.SECOND:
-        return f"by the second pass, every {settings.partial_interval_ms} ms at most, when nothing else waits"
-    return f"by the first pass, with every chunk of {settings.chunk_ms} ms"
+    if settings.core.passes is Passes.SECOND:
+        return f"by the second pass, every {settings.core.partial_interval_ms} ms at most, when nothing else waits"
+    return f"by the first pass, with every chunk of {settings.core.chunk_ms} ms"
 
 
 def _finals(settings: Settings) -> str:
-    if settings.passes is not Passes.BOTH:
-        return f"by the {settings.passes.value} pass"
-    if not settings.final_budget_ms:
+    if settings.core.passes is not Passes.BOTH:
+        return f"by the {settings.core.passes.value} pass"
+    if not settings.core.final_budget_ms:
         return "by the second pass, however long it takes"
-    return f"by the second pass; by the first if the second takes longer than {settings.final_budget_ms} ms"
+    return f"by the second pass; by the first if the second takes longer than {settings.core.final_budget_ms} ms"
 
 
 def _search(settings: Settings, recognizer: Recognizer) -> list[Row]:
     """How the first pass's words are found, and by what."""
-    if settings.passes is Passes.SECOND:
+    if settings.core.passes is Passes.SECOND:
         return []
     search, path = recognizer.search, settings.language_model_file()
     if search is None:
         return [("search", "best_path: the likeliest token of each frame, without language model and hotwords")]
-    rows: list[Row] = [("search", f"{settings.search.value}: {search.weights.beam} hypotheses an utterance")]
+    rows: list[Row] = [("search", f"{settings.core.search.value}: {search.weights.beam} hypotheses an utterance")]
     if path is not None:
         ngrams = " + ".join(map(str, search.ngrams))
         found = f"{path}: order {len(search.ngrams)}, {ngrams} n-grams, {search.language_model_bytes} bytes"
@@ -95,34 +96,42 @@ def _search(settings: Settings, recognizer: Recognizer) -> list[Row]:
             ("language model", f"{found}, mapped, shared by all decoders and nodes"),
             ("its weight", f"{search.weights.language_weight:g}, word bonus {search.weights.word_bonus:g}"),
         ]
-    elif settings.language_model is not None:
-        rows.append(("language model", f"none: {config.shown(settings.language_model)} is not there"))
+    elif settings.core.language_model is not None:
+        rows.append(("language model", f"none: {config.shown(settings.core.language_model)} is not there"))
     else:
         rows.append(("language model", "none"))
-    if settings.search is SearchKind.K2:
+    if settings.core.search is SearchKind.K2:
         rows += [
-            ("recordings", f"over the graph {settings.graph!r}, or one that the request names"),
-            ("live finals", "over it too" if settings.lattice_finals else "by beams, or over the graph of a request"),
+            ("recordings", f"over the graph {settings.core.graph!r}, or one that the request names"),
+            (
+                "live finals",
+                "over it too" if settings.core.lattice_finals else "by beams, or over the graph of a request",
+            ),
         ]
     phrases = "of requests only"
-    if settings.hotwords_file is not None:
-        phrases = f"{search.hotwords} of {settings.hotwords_file}, and those of requests"
+    if settings.core.hotwords is not None:
+        phrases = f"{search.hotwords} of {settings.core.hotwords}, and those of requests"
     return [*rows, ("hotwords", phrases)]
 
 
 def _devices(settings: Settings, recognizer: Recognizer) -> list[Row]:
     rows: list[Row] = [("devices", ", ".join(recognizer.devices))]
-    if settings.passes is not Passes.SECOND:
-        rows.append(("a step of the first pass", f"{settings.chunk_ms} ms of {settings.max_chunk_batch} calls at most"))
-        folder = ModelFolder.read(settings.first_model_dir)
+    if settings.core.passes is not Passes.SECOND:
+        rows.append(
+            (
+                "a step of the first pass",
+                f"{settings.core.chunk_ms} ms of {settings.core.max_chunk_batch} calls at most",
+            )
+        )
+        folder = ModelFolder.read(settings.model_dirs()[Passes.FIRST])
         found = {
-            resolve_precision(folder, str(device.place), settings.precision).value
-            for device in resolve_devices(settings.devices, settings.passes)
+            resolve_precision(folder, str(device.place), settings.core.precision).value
+            for device in resolve_devices(settings.core.devices, settings.core.passes)
         }
         rows.append(("its arithmetic", ", ".join(sorted(found))))
-    if settings.passes is not Passes.FIRST:
-        most_s = f"{settings.max_live_batch_s:g} s of live calls, {settings.max_batch_s:g} s of files"
-        rows.append(("a batch of the second pass", f"{settings.max_batch} utterances at most, and {most_s}"))
+    if settings.core.passes is not Passes.FIRST:
+        most_s = f"{settings.core.max_live_batch_s:g} s of live calls, {settings.core.max_batch_s:g} s of files"
+        rows.append(("a batch of the second pass", f"{settings.core.max_batch} utterances at most, and {most_s}"))
     return rows
 
 
@@ -143,7 +152,8 @@ def _product(decoders: int, each: int) -> str:
 
 
 def _settings(loaded: Loaded) -> list[Row]:
-    return [(name, config.shown(getattr(loaded.settings, name)), source) for name, source in loaded.sources.items()]
+    values = values_of(loaded.settings)
+    return [(name, config.shown(values[name]), source) for name, source in loaded.sources.items()]
 
 
 def _show(section: Section, console: Console) -> None:

@@ -16,6 +16,7 @@ from parley.decoder.errors import DeviceLost, ModelError
 from parley.decoder.recognizer import Recognizer
 from parley.server.kit import logs
 from parley.server.kit.lifecycle import run_until_shutdown
+from parley.server.kit.settings import Faults
 from parley.server.node import settings as config
 from parley.server.node.app import Node
 from parley.server.node.explain import explain
@@ -38,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             _explain(loaded)
         else:
             return _serve(settings)
-    except config.ConfigFaults as faults:
-        return _refuse(*faults.faults)
+    except Faults as error:
+        return _refuse(*map(str, error.faults))
     except ModelError as error:
         return _refuse(str(error))
     return 0

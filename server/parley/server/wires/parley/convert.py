@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import uuid
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from google.protobuf.duration_pb2 import Duration
@@ -24,12 +23,14 @@ from parley.decoder.values import (
     StreamOptions,
     WordTiming,
 )
+from parley.server.live.wire import Request
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from parley.decoder.model_folder import ModelInfo
     from parley.decoder.values import Cursors, Final, Hypothesis, Partial, Scores, WordLattice
+    from parley.server.live.figures import Summary
 
 LONGEST_REQUEST_ID = 128
 
@@ -43,13 +44,6 @@ ENCODINGS = {
     pb.AUDIO_ENCODING_MP3: Encoding.MP3,
     pb.AUDIO_ENCODING_WEBM_OPUS: Encoding.WEBM_OPUS,
 }
-FILE_ENCODINGS = {
-    "pcm_s16le": Encoding.LINEAR16,
-    "pcm_mulaw": Encoding.MULAW,
-    "pcm_alaw": Encoding.ALAW,
-    "flac": Encoding.FLAC,
-    "mp3": Encoding.MP3,
-}  # by FFmpeg's names
 TIMINGS = {
     WordTiming.ATTENTION: pb.WORD_TIMING_ATTENTION,
     WordTiming.CTC: pb.WORD_TIMING_CTC,
@@ -67,46 +61,24 @@ SPEECH_EVENTS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A config message, checked. written: finals are wanted in written form; whose, the model's language may say."""
-
-    format: AudioFormat
-    options: StreamOptions
-    model: str
-    language: str
-    written: bool = False
-    speech_events: bool = False
-
-    @property
-    def decoders(self) -> int:
-        """How many decoders a stream takes."""
-        return self.format.channels if self.format.separate_channels else 1
-
-    def channel_tag(self, channel: int) -> int:
-        """The wire's number of a channel."""
-        return channel + 1 if self.format.separate_channels else 0
+def channel_tag(request: Request, channel: int) -> int:
+    """The wire's number of a channel."""
+    return channel + 1 if request.format.separate_channels else 0
 
 
 def request_id(asked: str) -> str:
-    """The caller's id for a request, checked, or a new one."""
+    """The caller's id for a request, checked. Raises InvalidOption."""
     if len(asked) > LONGEST_REQUEST_ID or not asked.isascii() or not asked.isprintable():
         expected = f"at most {LONGEST_REQUEST_ID} printable ASCII characters"
         raise InvalidOption("request_id", ascii(asked[:LONGEST_REQUEST_ID]), expected)
-    return asked or uuid.uuid4().hex
-
-
-def file_encoding(said: Encoding, codec: str) -> str:
-    """The wire's name for a file's encoding, said or found; where it has none, FFmpeg's name of the codec found."""
-    found = FILE_ENCODINGS.get(codec) if said is Encoding.AUTO else said
-    return found.value if found else codec
+    return asked
 
 
 def file_request(config: pb.RecognitionConfig) -> Request:
     """A recording's config, checked. Raises InvalidOption."""
     if config.encoding not in ENCODINGS:
         known = ", ".join(encoding.value for encoding in ENCODINGS.values() if encoding is not Encoding.AUTO)
-        raise InvalidOption("encoding", config.encoding, f"one of {known}, or none to have it recognized")
+        raise InvalidOption("format.encoding", config.encoding, f"one of {known}, or none to have it recognized")
     return Request(
         format=AudioFormat(
             encoding=ENCODINGS[config.encoding],
@@ -130,24 +102,26 @@ def stream_request(config: pb.StreamingRecognitionConfig, defaults: EndpointRule
     request = file_request(config.config)
     if request.format.separate_channels and not request.format.channels:
         # The decoders are lent before the audio's header comes.
-        raise InvalidOption("audio_channel_count", 0, "1 to 8 with separate_recognition_per_channel in a stream")
+        raise InvalidOption("format.channels", 0, "1 to 8 with separate_recognition_per_channel in a stream")
     options = replace(
         request.options,
         interim_results=config.interim_results,
         single_utterance=config.single_utterance,
         rules=endpoint_rules(config.endpoint_rules, defaults),
     )
-    return replace(request, options=options, speech_events=config.speech_events)
+    return replace(request, options=options)
 
 
 def search_options(config: pb.RecognitionConfig) -> SearchOptions:
     """What a config says of the search; None for what it leaves to the node."""
     # Counted before they are looked at: a message may hold millions.
     if len(config.speech_contexts) > MOST_PHRASES:
-        raise InvalidOption("speech_contexts", f"{len(config.speech_contexts)} of them", f"at most {MOST_PHRASES}")
+        raise InvalidOption(
+            "options.search.hotwords", f"{len(config.speech_contexts)} of them", f"at most {MOST_PHRASES}"
+        )
     count = sum(len(context.phrases) for context in config.speech_contexts)
     if count > MOST_PHRASES:
-        raise InvalidOption("speech_contexts", f"{count} phrases", f"at most {MOST_PHRASES}")
+        raise InvalidOption("options.search.hotwords", f"{count} phrases", f"at most {MOST_PHRASES}")
     search = config.search
     return SearchOptions(
         beam=search.beam or None,
@@ -169,15 +143,15 @@ def endpoint_rules(rules: pb.EndpointRules, defaults: EndpointRules) -> Endpoint
     return replace(defaults, **asked)
 
 
-def final_result(final: Final, request: Request, language: str) -> pb.StreamingRecognitionResult:
+def final_result(final: Final, request: Request) -> pb.StreamingRecognitionResult:
     """A final on the wire."""
     return pb.StreamingRecognitionResult(
         alternatives=_alternatives(final.hypotheses, request),
         is_final=True,
         result_start_time=from_ms(final.start_ms),
         result_end_time=from_ms(final.end_ms),
-        channel_tag=request.channel_tag(final.channel),
-        language_code=language,
+        channel_tag=channel_tag(request, final.channel),
+        language_code=request.language,
         segment=final.segment,
         word_timing=_timing(final, request),
         source=SOURCES[final.source],
@@ -186,7 +160,7 @@ def final_result(final: Final, request: Request, language: str) -> pb.StreamingR
     )
 
 
-def interim_result(partial: Partial, request: Request, language: str) -> pb.StreamingRecognitionResult:
+def interim_result(partial: Partial, request: Request) -> pb.StreamingRecognitionResult:
     """A partial on the wire."""
     alternatives = _alternatives([partial.hypothesis], request)
     return pb.StreamingRecognitionResult(
@@ -194,22 +168,22 @@ def interim_result(partial: Partial, request: Request, language: str) -> pb.Stre
         stability=partial.stability,
         result_start_time=from_ms(partial.start_ms),
         result_end_time=from_ms(partial.end_ms),
-        channel_tag=request.channel_tag(partial.channel),
-        language_code=language,
+        channel_tag=channel_tag(request, partial.channel),
+        language_code=request.language,
         segment=partial.segment,
         # Only the first pass times the words of an utterance that is still open.
         word_timing=pb.WORD_TIMING_CTC if alternatives[0].words else pb.WORD_TIMING_UNSPECIFIED,
     )
 
 
-def file_result(final: Final, request: Request, language: str) -> pb.SpeechRecognitionResult:
+def file_result(final: Final, request: Request) -> pb.SpeechRecognitionResult:
     """A file's segment on the wire."""
     return pb.SpeechRecognitionResult(
         alternatives=_alternatives(final.hypotheses, request),
-        channel_tag=request.channel_tag(final.channel),
+        channel_tag=channel_tag(request, final.channel),
         result_start_time=from_ms(final.start_ms),
         result_end_time=from_ms(final.end_ms),
-        language_code=language,
+        language_code=request.language,
         word_timing=_timing(final, request),
         source=SOURCES[final.source],
         lattice=_lattice(final.lattice),
@@ -219,13 +193,26 @@ def file_result(final: Final, request: Request, language: str) -> pb.SpeechRecog
 def speech_event(event: SpeechBegin | SpeechEnd | NoSpeech, request: Request) -> pb.SpeechEvent:
     """A voice activity event on the wire."""
     return pb.SpeechEvent(
-        type=SPEECH_EVENTS[type(event)], time=from_ms(event.time_ms), channel_tag=request.channel_tag(event.channel)
+        type=SPEECH_EVENTS[type(event)], time=from_ms(event.time_ms), channel_tag=channel_tag(request, event.channel)
     )
 
 
 def cursors(at: Cursors) -> pb.Cursors:
     """Cursors on the wire."""
     return pb.Cursors(received=from_ms(at.received_ms), processed=from_ms(at.processed_ms), final=from_ms(at.final_ms))
+
+
+def summary(figures: Summary) -> pb.StreamSummary:
+    """A stream's figures on the wire."""
+    after_half_close, to_first = figures.half_close_to_last_final_s, figures.speech_to_first_result_s
+    return pb.StreamSummary(
+        audio=from_ms(figures.audio_ms),
+        finals=figures.finals,
+        interims=figures.interims,
+        half_close_to_last_final=None if after_half_close is None else from_s(after_half_close),
+        worst_final=from_s(figures.worst_final_s),
+        speech_to_first_result=None if to_first is None else from_s(to_first),
+    )
 
 
 def model(info: ModelInfo) -> pb.Model:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     Serve = Callable[..., Awaitable[Running]]
 
-SETTINGS = Settings.model_validate({"port": 0, "metrics_port": -1, "passes": "first", "language_model": None})
+SETTINGS = Settings.of({"port": 0, "metrics_port": -1, "passes": "first", "language_model": None})
 
 
 def asking(**fields: Any) -> pb.RecognitionConfig:

@@ -49,7 +49,7 @@ async def node(request: pytest.FixtureRequest) -> AsyncIterator[Node]:
         "final_budget_ms": 0,
         **getattr(request, "param", {}),
     }
-    node = Node(Settings.model_validate({"port": 0, "metrics_port": -1, "grace_s": 5, "devices": ("cpu",), **given}))
+    node = Node(Settings.of({"port": 0, "metrics_port": -1, "grace_s": 5, "devices": ("cpu",), **given}))
     yield node
     await node.drain()
 
