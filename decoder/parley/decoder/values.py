@@ -59,7 +59,7 @@ class EndpointRules:
     """When an utterance ends; Kaldi's rules. See parley.decoder.speech.endpoint."""
 
     silence_before_speech_ms: int = described(
-        0, "silence that gives NO_SPEECH, ms; 0: never", Range(0, 3_600_000, said="0 (never) to 3600 s")
+        0, "silence without speech that is told of, ms; 0: never", Range(0, 3_600_000, said="0 (never) to 3600 s")
     )
     silence_after_speech_ms: int = described(
         800, "silence that ends an utterance, ms", Range(100, 10_000, said="0.1 s to 10 s")

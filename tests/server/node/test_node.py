@@ -368,3 +368,10 @@ async def test_a_call_is_counted_in_every_respect(serve: Serve) -> None:
     }.items():
         assert after[name] == value, name
     assert after["parley_pool_longest_wait_seconds",] >= 0
+
+
+async def test_every_metric_of_a_node_has_a_meaning(serve: Serve) -> None:
+    metrics = (await serve()).node.metrics
+    ours = {family.name: family.documentation for family in metrics.registry.collect()}
+    told = {meaning.name: meaning.text for meaning in metrics.meanings}
+    assert told == {name: text for name, text in ours.items() if name.startswith("parley_")}

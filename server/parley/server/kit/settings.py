@@ -4,8 +4,9 @@ A value is taken from the command line, else the environment, else the file, els
 are collected and raised together, each naming the source that has to be mended.
 
 Settings are a frozen dataclass. A field made by `setting` is one of them; one made by `group` is a dataclass of someone
-else's, whose fields lie among the others as if they were written here. Of each field its type says how it is read, and
-its metadata's "description" what it means. A field `given` gets the names of those that are not defaults.
+else's, whose fields lie among the others as if they were written here. Of each field its type says how it is read, its
+metadata's "description" what it means, and "bounds", where it has them, what it may be. A field `given` gets the names
+of those that are not defaults.
 """
 
 from __future__ import annotations
@@ -71,13 +72,14 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One of a process's settings. place: the group's field ("" for none) and its own."""
+    """One of a process's settings. place: the group's field ("" for none) and its own. range: as people read it."""
 
     name: str
     place: tuple[str, str]
     type: Any
     default: object
     description: str
+    range: str
     empty: bool = False
 
     def read(self, given: object) -> tuple[object, str | None]:
@@ -132,10 +134,21 @@ def _settings_of(kind: type) -> Iterator[Setting]:
                     theirs[inner.name],
                     found.defaults.get(inner.name, inner.default),
                     inner.metadata["description"],
+                    str(inner.metadata.get("bounds") or ""),
                     inner.name in found.empty,
                 )
         elif "description" in one.metadata:
-            yield Setting(one.name, ("", one.name), types[one.name], one.default, one.metadata["description"])
+            kind_of = types[one.name]
+            text = one.metadata["description"]
+            yield Setting(one.name, ("", one.name), kind_of, one.default, text, _range(kind_of))
+
+
+def _range(kind: Any) -> str:
+    """Of a type with bounds, such as Annotated[int, Field(ge=1)]."""
+    words = {"ge": "at least", "gt": "more than", "le": "at most", "lt": "less than"}
+    given = [bound for each in getattr(kind, "__metadata__", ()) for bound in getattr(each, "metadata", ())]
+    found = [f"{words[name]} {getattr(one, name):,}" for one in given for name in words if hasattr(one, name)]
+    return " and ".join(found)
 
 
 def values_of(settings: object) -> dict[str, object]:

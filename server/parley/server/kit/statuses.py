@@ -31,14 +31,15 @@ PLAIN = frozenset(map(chr, range(0x20, 0x7F))) - {"%"}  # what travels as it is,
 class Row:
     """How one kind of error leaves the process.
 
-    reason: of its ErrorInfo. meaning: of the reason, for people: what happened, and what helps. field: a BadRequest
-    names the request's field. retry: a RetryInfo says when to call again. public: False for a bug or a fault of the
-    machine, whose text is for the log only.
+    reason: of its ErrorInfo. meaning, remedy: of the reason, for people: what happened, and what a caller does about
+    it. field: a BadRequest names the request's field. retry: a RetryInfo says when to call again. public: False for a
+    bug or a fault of the machine, whose text is for the log only.
     """
 
     code: grpc.StatusCode
     reason: str
     meaning: str
+    remedy: str
     field: bool = False
     retry: bool = False
     public: bool = True
@@ -49,29 +50,34 @@ ROWS: Mapping[type[Exception], Row] = {
     DecodeError: Row(
         _C.INVALID_ARGUMENT,
         "NOT_PROTOBUF",
-        "The request's bytes are no message of this method. The client was generated from another protocol.",
+        "The request's bytes are no message of this method.",
+        "A fault of the client's program: it was built from another protocol, or sends something else.",
     ),
     TooManyStreams: Row(
         _C.RESOURCE_EXHAUSTED,
         "TOO_MANY_STREAMS",
-        "This client's address has as many calls open as `max_streams_per_peer` allows. Close one first.",
+        "This client's address has as many calls open as `max_streams_per_peer` allows.",
+        "Close a call first. Behind a gateway set `max_streams_per_peer = 0`: it is one peer.",
         retry=True,
     ),
     Draining: Row(
         _C.UNAVAILABLE,
         "DRAINING",
-        "The node was told to end: it finishes the calls it has and takes no new ones. Call another node.",
+        "The node was told to end: it finishes the calls it has and takes no new ones.",
+        "Call another node.",
     ),
     Unauthenticated: Row(
         _C.UNAUTHENTICATED,
         "UNAUTHENTICATED",
-        "The call has no `authorization: Bearer TOKEN`, or not a token of this node.",
+        "The call has no token, or none of this node's.",
+        "Send `authorization: Bearer TOKEN` with a token of the node's `tokens_file`.",
     ),
 }
 UNLISTED = Row(
     _C.INTERNAL,
     "INTERNAL",
-    "A bug of the node. Its log has the traceback under the request's id; the client is told the id only.",
+    "Anything that is in no other row.",
+    "A bug. Tell the operator the request id: the node's log has the traceback under it.",
     public=False,
 )
 

@@ -51,6 +51,7 @@ def test_every_error_raised_on_purpose_is_in_the_table() -> None:
 def test_reasons_and_their_meanings_are_unique() -> None:
     rows = [*STATUSES.rows.values(), UNLISTED]
     assert len({row.reason for row in rows}) == len({row.meaning for row in rows}) == len(rows)
+    assert all(row.remedy for row in rows)
 
 
 def test_a_bad_option_names_its_field() -> None:
