@@ -1,8 +1,24 @@
-"""Which number of calls to try next, and what the tries say in the end. Knows no node and no clock.
+"""Which number of calls to try next, and what the tries say in the end. Knows no node, no delay's cause and no clock.
 
-Trials are noisy: a machine that holds 40 calls fails at 38 now and then. So the search doubles until a level does not
+Trials are noisy: a machine that holds 40 calls fails at 38 now and then. So the search grows until a level does not
 hold, halves the gap down to a step, and then repeats the two levels at the edge until each has been tried often enough;
-a level's majority counts, and one that turns over sends the search back to where it then stands.
+a level's majority counts, and one that turns over sends the search back to where it then stands. A miss that says
+little (late callers, or a limit that was only just missed) is tried again at once, before anything is built on it.
+
+Any measurement of "most calls" is this loop:
+
+    while (level := next_level(plan, trials)) is not None:
+        trials.append(Trial(level, Outcome.HELD if holds(level) else Outcome.BROKEN))
+    most = answer(plan, trials).held
+
+and one within several limits at once, each run of a level judged by all of them, is this:
+
+    trials = {name: [] for name in limits}  # the widest first
+    while (level := next_level_of_any(plan, trials)) is not None:
+        delay_s = play(level)
+        for name, limit_s in limits.items():
+            trials[name].append(Trial.by_delay(level, delay_s, limit_s))
+    most = {name: answer(plan, trials[name]).held for name in limits}
 """
 
 from __future__ import annotations
@@ -13,11 +29,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-STEP_SHARE = 16  # the answer is as fine as one in so many calls: noise is seldom smaller
+    from collections.abc import Mapping, Sequence
 
 MAJORITY = 3  # runs in which one is outvoted
+NARROW = 2  # times a limit: what is over it by less may be one bad second of the machine
 
 
 class Outcome(enum.Enum):
@@ -31,17 +46,38 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Trial:
+    """One run of a level. `narrow`: the limit was only just missed."""
+
     level: int  # calls at once
     outcome: Outcome
+    narrow: bool = False
+
+    @classmethod
+    def by_delay(cls, level: int, delay_s: float, limit_s: float) -> Trial:
+        """A run that is judged by one delay; infinite for calls that were not held at any limit."""
+        if delay_s <= limit_s:
+            return cls(level, Outcome.HELD)
+        return cls(level, Outcome.BROKEN, narrow=delay_s <= NARROW * limit_s)
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether this is a miss that one more run may well turn over."""
+        return self.narrow or self.outcome is Outcome.CALLERS_LATE
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Where the search begins, how far it goes, and how often it tries the levels at the edge."""
+    """Where the search begins, how fast it grows, how far it goes, and how exact and how sure its answer is to be.
+
+    `growth`: from a level that held to the next. `parts`: the edge is as fine as one in so many calls; noise is seldom
+    smaller. `repeats`: how often the levels at the edge are tried.
+    """
 
     first: int = 4
     most: int = 1024
     repeats: int = 3
+    growth: float = 2.0
+    parts: int = 16
 
     def __post_init__(self) -> None:
         if not 1 <= self.first <= self.most:
@@ -50,6 +86,14 @@ class Plan:
             )
         if self.repeats < 1 or self.repeats % 2 == 0:
             raise ValueError(f"repeats: got {self.repeats}, expected 1, 3, 5, ..., so that there is a majority")
+        if not self.growth > 1:
+            raise ValueError(f"growth: got {self.growth:g}, expected more than 1")
+        if self.parts < 1:
+            raise ValueError(f"parts: got {self.parts}, expected 1 or more")
+
+    def step(self, good: int) -> int:
+        """The widest gap, above a level that held, that is not halved any more."""
+        return max(1, good // self.parts)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +128,20 @@ def next_level(plan: Plan, trials: Sequence[Trial]) -> int | None:
         return bad  # perhaps a moment of the machine's, and not worth a search below it
     if bad is None:
         if good < plan.most:
-            return min(max(plan.first, 2 * good), plan.most)
-    elif bad - good > max(1, good // STEP_SHARE):
+            grown = max(good + 1, int(plan.growth * good)) if good else plan.first
+            return min(max(plan.first, grown), plan.most)
+    elif bad - good > plan.step(good):
         return (good + bad) // 2
     tries = Counter(trial.level for trial in trials)
     short = [level for level in (good, bad) if level and tries[level] < plan.repeats]
     return min(short, key=lambda level: tries[level], default=None)
+
+
+def next_level_of_any(plan: Plan, trials: Mapping[str, Sequence[Trial]]) -> int | None:
+    """The level to try next within several limits, by name the trials of each: the first limit whose answer does not
+    stand yet says it. Every run is a trial within every limit; None: all answers stand."""
+    levels = (next_level(plan, of_limit) for of_limit in trials.values())
+    return next((level for level in levels if level is not None), None)
 
 
 def answer(plan: Plan, trials: Sequence[Trial]) -> Answer:
@@ -123,10 +175,10 @@ def _edge(trials: Sequence[Trial]) -> tuple[int, int | None]:
 
 
 def _unclear(trials: Sequence[Trial], level: int) -> bool:
-    """Whether one run with late callers is all that speaks against a level, and a few more may tell."""
-    outcomes = [trial.outcome for trial in trials if trial.level == level]
-    against = [outcome for outcome in outcomes if outcome is not Outcome.HELD]
-    return against == [Outcome.CALLERS_LATE] and len(outcomes) < MAJORITY
+    """Whether one doubtful run is all that speaks against a level, and a few more may tell."""
+    runs = [trial for trial in trials if trial.level == level]
+    against = [trial for trial in runs if trial.outcome is not Outcome.HELD]
+    return len(against) == 1 and against[0].doubtful and len(runs) < MAJORITY
 
 
 def _runs(trials: Sequence[Trial], level: int | None, *, held: bool) -> tuple[int, int]:
