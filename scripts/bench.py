@@ -30,8 +30,6 @@ from rich.table import Table
 from parley.clients.aio import AsyncClient
 from parley.clients.capacity.node import BUSY, scrape
 from parley.clients.config import RecognitionConfig
-from parley.clients.errors import Exhausted
-from parley.clients.retry import NEVER
 from parley.clients.simulated_call import Pace
 from parley.clients.simulator import simulate_in_processes
 from parley.clients.simulator_figures import Figures, Spread
@@ -40,6 +38,8 @@ from parley.decoder.models.first_pass import FirstPass
 from parley.decoder.models.moonshine import SecondPass
 from parley.decoder.models.registry import load_acoustic_model
 from parley.decoder.values import EndpointRules, Passes, Precision
+from parley.wire.errors import Exhausted
+from parley.wire.retry import NEVER
 from scripts.floor import CONFIG, Floor, chunk_floor, file_floor, model_folder, one_after_the_other, whole_floor
 from scripts.node_process import NodeProcess, add_search, in_shares, node_cpu_s, search_flags
 from scripts.telephone import TELEPHONE_RATE, call_source, make_calls, mulaw

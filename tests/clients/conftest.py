@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 import pytest
 
 from parley.clients import AsyncClient, Client, Control, RecognitionConfig, Result, Retry, StreamConfig
-from tests.clients.fake_speech import FakeServer
+from tests.wire.fake_speech import FakeServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

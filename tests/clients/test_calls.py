@@ -14,6 +14,7 @@ import pytest
 from parley.asr.v1 import speech_pb2 as pb
 from parley.clients import (
     AsyncClient,
+    Cancelled,
     Client,
     Control,
     Encoding,
@@ -29,9 +30,9 @@ from parley.clients import (
     TimedOut,
     Unavailable,
 )
-from parley.clients.connection import RECORDING_LIMIT
+from parley.wire.channel import RECORDING_LIMIT
 from tests.clients.conftest import SOON, AsyncCaller, Caller, SyncCaller
-from tests.clients.fake_speech import RATE, FakeServer, Fault, retry_info, toy_audio
+from tests.wire.fake_speech import RATE, FakeServer, Fault, retry_info, toy_audio
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -346,3 +347,15 @@ def test_no_server_is_unavailable_in_the_end(server: FakeServer) -> None:
         with pytest.raises(Unavailable):
             kind(server.address, retry=SOON).models()
     server.start()
+
+
+def test_closing_the_client_cancels_its_calls(server: FakeServer) -> None:
+    client = Client(server.address)
+
+    def audio() -> Iterator[bytes]:
+        yield toy_audio(1)
+        client.close()
+        yield toy_audio(2)
+
+    with pytest.raises(Cancelled):
+        list(client.stream(audio(), TOY))

@@ -22,7 +22,7 @@ from google.rpc import error_details_pb2
 
 from parley.asr.v1 import speech_pb2 as pb
 from parley.clients.cli import main as cli
-from tests.clients.fake_speech import RATE, SPEECH_SERVICE, FakeServer, Fault, toy_audio
+from tests.wire.fake_speech import RATE, SPEECH_SERVICE, FakeServer, Fault, toy_audio
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

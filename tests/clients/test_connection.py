@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -11,10 +10,11 @@ import trustme
 
 from parley.clients import AsyncClient, Client, Retry, Serving, Tls, Unavailable
 from parley.clients.cli import main as cli
-from tests.clients.fake_speech import FakeServer
+from tests.wire.fake_speech import FakeServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +64,3 @@ def test_command_line_speaks_mutual_tls(
 def test_stranger_is_not_let_in(secure_server: FakeServer, tls: Tls | None) -> None:
     with Client(secure_server.address, tls=tls, retry=Retry(tries=1)) as client, pytest.raises(Unavailable):
         client.models()
-
-
-def test_certificate_without_key_is_refused() -> None:
-    with pytest.raises(ValueError, match=r"got cert=None, key=.*, expected both or none"):
-        Tls(key=Path("key.pem"))

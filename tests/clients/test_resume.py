@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import grpc
@@ -21,26 +19,16 @@ from parley.clients import (
     Exhausted,
     Result,
     Retry,
-    SpeechEvent,
-    SpeechEventKind,
     StreamConfig,
     Unavailable,
 )
-from parley.clients.core import Session
-from parley.clients.resume import HELD_LIMIT, Resume
-from parley.clients.sync import _Sender
 from tests.clients.conftest import SOON, AsyncCaller, Caller, SyncCaller
-from tests.clients.fake_speech import RATE, FakeServer, Fault, retry_info, toy_audio
+from tests.wire.fake_speech import RATE, FakeServer, Fault, retry_info, toy_audio
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
 
 TOY = StreamConfig(encoding=Encoding.LINEAR16, sample_rate=RATE, words=True)
-WIRE_EVENTS = {
-    SpeechEventKind.BEGIN: "SPEECH_BEGIN",
-    SpeechEventKind.END: "SPEECH_END",
-    SpeechEventKind.NO_SPEECH: "NO_SPEECH",
-}
 
 
 @pytest.fixture(scope="module")
@@ -178,49 +166,6 @@ def test_after_a_final_these_are_not_sent_again(
     assert len(seen) >= 3
 
 
-def test_no_new_connection_for_audio_no_longer_held() -> None:
-    resume = Resume(TOY, speech_events=False, held_limit=1000)
-    resume.open()
-    resume.keep(bytes(600))
-    assert resume.resumable()
-    resume.keep(bytes(600))
-    assert not resume.resumable()
-    # The second piece begins at sample 300, 37.5 ms: once that is final the rest is enough.
-    response = pb.StreamingRecognizeResponse()
-    response.cursors.final.FromMilliseconds(37)
-    resume.received(response)
-    assert not resume.resumable()
-    response.cursors.final.FromMilliseconds(38)
-    resume.received(response)
-    assert resume.resumable()
-    opening, _ = resume.open()
-    assert [len(message.audio) for message in opening] == [0, 1200 - 38 * 16]
-
-
-def test_memory_is_bounded_however_long_the_utterance() -> None:
-    resume = Resume(TOY, speech_events=False)
-    resume.open()
-    piece = bytes(1 << 20)
-    for number in range(40):
-        resume.keep(piece)
-        assert resume.item(number)
-    opening, _ = resume.open()
-    assert sum(len(message.audio) for message in opening) == HELD_LIMIT
-
-
-def test_container_is_forgotten_after_its_first_final() -> None:
-    resume = Resume(StreamConfig(encoding=Encoding.MP3), speech_events=False)
-    resume.open()
-    for number in range(3):
-        resume.keep(bytes(100))
-        assert resume.item(number)
-    resume.received(pb.StreamingRecognizeResponse(results=[pb.StreamingRecognitionResult(is_final=True)]))
-    resume.keep(b"newest")
-    opening, number = resume.open()
-    assert [message.audio for message in opening[1:]] == [b"newest"]
-    assert number == 4
-
-
 def test_controls_behind_the_last_final_are_sent_again(caller: Caller, server: FakeServer) -> None:
     server.speech.stream_faults = [Fault(after_responses=4)]
     pieces: list[bytes | Control] = [
@@ -234,82 +179,6 @@ def test_controls_behind_the_last_final_are_sent_again(caller: Caller, server: F
     results, _ = caller.stream(pieces, TOY)
     assert [result.text for result in results if result.is_final] == ["1", "2", "3"]
     assert server.speech.connections[1].controls == [pb.CONTROL_FINALIZE]
-
-
-def test_every_connection_asks_for_the_same_search() -> None:
-    resume = Resume(replace(TOY, hotwords=("marianne",), beam=8, written=True), speech_events=False)
-    first, second = (resume.open()[0][0].config for _ in range(2))
-    assert first == second
-    assert first.config.speech_contexts[0].phrases == ["marianne"]
-    assert first.config.search.beam == 8
-    assert first.config.enable_inverse_text_normalization
-
-
-def test_events_come_once() -> None:
-    """Heard again, their times may have moved a little."""
-    resume = Resume(TOY, speech_events=True)
-    begin, end, none = SpeechEventKind.BEGIN, SpeechEventKind.END, SpeechEventKind.NO_SPEECH
-
-    def heard(*events: tuple[SpeechEventKind, float]) -> list[tuple[SpeechEventKind, float]]:
-        news = []
-        for kind, time_s in events:
-            response = pb.StreamingRecognizeResponse()
-            response.speech_event.type = pb.SpeechEventType.Value(f"SPEECH_EVENT_TYPE_{WIRE_EVENTS[kind]}")
-            response.speech_event.time.FromMilliseconds(round(time_s * 1000))
-            news += [(each.kind, each.time_s) for each in resume.received(response) if isinstance(each, SpeechEvent)]
-        return news
-
-    resume.open()
-    assert heard((begin, 1.0), (end, 2.0)) == [(begin, 1.0), (end, 2.0)]
-    resume.open()
-    assert heard((begin, 1.02), (end, 2.03), (begin, 3.0)) == [(begin, 3.0)]
-    resume.open()
-    assert heard((begin, 1.01), (end, 1.9), (begin, 3.01), (end, 4.0)) == [(end, 4.0)]
-    assert heard((none, 5.0), (begin, 6.0)) == [(none, 5.0), (begin, 6.0)]
-
-
-def test_interims_are_taken_back_when_their_utterance_ends_without_words() -> None:
-    resume = Resume(
-        StreamConfig(encoding=Encoding.LINEAR16, sample_rate=RATE, channels=2, separate_channels=True), False
-    )
-    resume.open()
-
-    def heard(final_ms: int, *said: tuple[int, int, str, bool]) -> list[tuple[int, str, bool]]:
-        response = pb.StreamingRecognizeResponse()
-        response.cursors.final.FromMilliseconds(final_ms)
-        for tag, start_ms, text, is_final in said:
-            alternatives = [pb.SpeechRecognitionAlternative(transcript=text)]
-            result = response.results.add(alternatives=alternatives, channel_tag=tag, is_final=is_final)
-            result.result_start_time.FromMilliseconds(start_ms)
-            result.result_end_time.FromMilliseconds(start_ms + 500)
-        items = resume.received(response)
-        return [(item.channel, item.text, item.is_final) for item in items if isinstance(item, Result)]
-
-    assert heard(0, (1, 100, "a", False), (2, 400, "b", False)) == [(1, "a", False), (2, "b", False)]
-    assert heard(100) == []  # its utterance may still be open
-    assert heard(300) == [(1, "", False)]
-    assert heard(300) == []
-    assert heard(400, (2, 400, "B", True)) == [(2, "B", True)]
-    assert heard(600) == []
-    assert heard(700, (1, 650, "late", False)) == [(1, "late", False), (1, "", False)]
-
-
-def test_cursors_alone_let_the_memory_go() -> None:
-    resume = Resume(TOY, speech_events=False, held_limit=1000)
-    resume.open()
-    response = pb.StreamingRecognizeResponse()
-    for number in range(1, 100):
-        resume.keep(bytes(RATE * 2 // 100))
-        response.cursors.final.FromMilliseconds(10 * number)
-        resume.received(response)
-    assert resume.resumable()
-    assert resume.progressed()
-
-
-def test_event_of_a_kind_unknown_here_is_passed_over() -> None:
-    resume = Resume(TOY, speech_events=True)
-    resume.open()
-    assert resume.received(pb.StreamingRecognizeResponse(speech_event=pb.SpeechEvent(type=99))) == []  # type: ignore[arg-type]
 
 
 def test_full_server_is_asked_again_when_it_said(caller: Caller, server: FakeServer) -> None:
@@ -407,25 +276,3 @@ async def test_async_item_drawn_for_a_dead_connection_reaches_the_next(server: F
         go_on.set()
         results += [result async for result in stream]
     assert [result.text for result in results if result.is_final] == ["1 2 3"]
-
-
-def test_audio_that_fails_before_its_connection_is_known_ends_it() -> None:
-    """gRPC draws from its own thread at once, before the caller's thread holds the call."""
-
-    def failing() -> Iterator[bytes]:
-        raise OSError("no microphone")
-        yield b""
-
-    sender = _Sender(Session(TOY, False, SOON, None), failing())
-    drawn: list[str | None] = []
-    thread = threading.Thread(target=lambda: drawn.extend(one.WhichOneof("request") for one in sender.requests()))
-    thread.start()
-    while sender.failure is None:
-        time.sleep(0.001)
-    assert thread.is_alive()  # the end of the requests would be a half-close
-    cancelled = threading.Event()
-    sender.attach(cancelled.set)
-    thread.join()
-    assert cancelled.is_set()
-    assert drawn == ["config"]
-    assert isinstance(sender.failure, OSError)

@@ -14,7 +14,7 @@ from parley.clients import Encoding, Result, StreamConfig
 from parley.clients.simulated_call import CallReport, CallSource, Line, Pace, Send
 from parley.clients.simulator import main, simulate, simulate_in_processes
 from parley.clients.simulator_figures import Figures, Spread, table
-from tests.clients.fake_speech import RATE, FakeServer, Fault, toy_audio
+from tests.wire.fake_speech import RATE, FakeServer, Fault, toy_audio
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,18 +2,6 @@
 
 from parley.clients.aio import AsyncClient, AsyncStream
 from parley.clients.config import Control, Encoding, RecognitionConfig, StreamConfig
-from parley.clients.connection import Tls
-from parley.clients.errors import (
-    CallError,
-    Cancelled,
-    Exhausted,
-    FieldViolation,
-    InvalidRequest,
-    NotAuthorized,
-    ServerFault,
-    TimedOut,
-    Unavailable,
-)
 from parley.clients.results import (
     Alternative,
     Cursors,
@@ -30,8 +18,20 @@ from parley.clients.results import (
     Transcript,
     Word,
 )
-from parley.clients.retry import Retry
 from parley.clients.sync import Client, Stream
+from parley.wire.channel import Tls
+from parley.wire.errors import (
+    CallError,
+    Cancelled,
+    Exhausted,
+    FieldViolation,
+    InvalidRequest,
+    NotAuthorized,
+    ServerFault,
+    TimedOut,
+    Unavailable,
+)
+from parley.wire.retry import Retry
 
 __all__ = [
     "Alternative",

@@ -1,4 +1,4 @@
-"""What a caller asks for, as values. Knows how it looks on the wire and which audio maps bytes to time; checks nothing.
+"""What a caller asks for, as values. Knows how it looks on the wire and which audio has no header; checks nothing.
 
 The server checks every option and says what it expected; checking here too would only drift from it.
 """
@@ -13,6 +13,7 @@ from typing import TypeAlias
 from google.protobuf import duration_pb2
 
 from parley.asr.v1 import speech_pb2 as pb
+from parley.wire import audio
 
 
 class Encoding(enum.Enum):
@@ -26,10 +27,6 @@ class Encoding(enum.Enum):
     OGG_OPUS = "ogg_opus"
     MP3 = "mp3"
     WEBM_OPUS = "webm_opus"
-
-
-SAMPLE_BYTES = {Encoding.LINEAR16: 2, Encoding.MULAW: 1, Encoding.ALAW: 1}  # headerless: bytes map to time
-SILENCE = {Encoding.LINEAR16: 0x00, Encoding.MULAW: 0xFF, Encoding.ALAW: 0xD5}  # each byte of a sample at rest
 
 
 Hotword: TypeAlias = "str | tuple[str, float]"  # a phrase, perhaps with its boost
@@ -154,5 +151,8 @@ _WIRE_ENCODINGS = {
     Encoding.OGG_OPUS: pb.AUDIO_ENCODING_OGG_OPUS,
     Encoding.MP3: pb.AUDIO_ENCODING_MP3,
     Encoding.WEBM_OPUS: pb.AUDIO_ENCODING_WEBM_OPUS,
+}
+SAMPLE_BYTES = {  # headerless: bytes map to time
+    encoding: audio.SAMPLE_BYTES[wire] for encoding, wire in _WIRE_ENCODINGS.items() if wire in audio.SAMPLE_BYTES
 }
 _WIRE_CONTROLS = {Control.FINALIZE: pb.CONTROL_FINALIZE, Control.KEEP_ALIVE: pb.CONTROL_KEEP_ALIVE}

@@ -1,22 +1,24 @@
-"""What both clients do the same way, without I/O: a stream's session and a recording's request."""
+"""What both clients do the same way, without I/O: a stream's values from its messages, and a recording's request."""
 
 from __future__ import annotations
 
+from collections import deque
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from parley.asr.v1 import speech_pb2 as pb
-from parley.clients.connection import RECORDING_LIMIT
-from parley.clients.errors import CallError, Exhausted
-from parley.clients.resume import Resume
-from parley.clients.retry import Attempts
+from parley.clients import results
+from parley.clients.results import Cursors, Result
+from parley.wire.channel import RECORDING_LIMIT
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Callable, Iterator
 
-    from parley.clients.config import RecognitionConfig, StreamConfig
-    from parley.clients.results import Cursors, Summary
-    from parley.clients.retry import Retry
+    from parley.clients.config import RecognitionConfig
+    from parley.clients.results import SpeechEvent, Summary
+    from parley.wire.resume import Session
 
 TRANSCRIBE_TIMEOUT_S = 600.0  # an hour's recording on a slow machine that is busy with others
 QUICK_TIMEOUT_S = 10.0  # models, health
@@ -25,43 +27,68 @@ SPEECH_SERVICE = "parley.asr.v1.Speech"
 Recording: TypeAlias = "bytes | str | os.PathLike[str]"
 
 
-class Session:
-    """One stream from its opening to its summary, over as many connections as it takes."""
-
-    def __init__(self, config: StreamConfig, speech_events: bool, retry: Retry, timeout_s: float | None) -> None:
-        self.resume = Resume(config, speech_events)
-        self.attempts = Attempts(retry, timeout_s)
-
-    def wait_s(self, error: CallError) -> float:
-        """After a failure: how long to wait before opening again. Raises `error` where that is not safe or no use."""
-        if self.resume.progressed():
-            self.attempts.progressed()
-        if not self.resume.resumable():
-            raise error
-        # Once it has been let in, a stream that meets a limit has met its own, and would meet it again.
-        if isinstance(error, Exhausted) and self.resume.answered:
-            raise error
-        return self.attempts.wait_s(error)
-
-
 class StreamFacts:
     """What a stream's iterator knows beside its results. Complete when the iteration has ended."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, request_id: str, on_event: Callable[[SpeechEvent], None] | None) -> None:
         self._session = session
+        self._on_event = on_event
+        self._come: deque[Result | SpeechEvent] = deque()  # and not yet asked for
+        self._interims: dict[int, Result] = {}  # by channel the newest, while its utterance is open
+        self._summary: Summary | None = None
+        self._cursors = Cursors()
+        self._request_id = request_id
 
     @property
     def summary(self) -> Summary | None:
         """None until the server has said all."""
-        return self._session.resume.summary
+        return self._summary
 
     @property
     def cursors(self) -> Cursors:
-        return self._session.resume.cursors
+        return self._cursors
 
     @property
     def request_id(self) -> str:
-        return self._session.resume.request_id
+        return self._request_id
+
+    def _result(self) -> Result | None:
+        """The next result of what has come, the events before it told; None: more has to come."""
+        while self._come:
+            item = self._come.popleft()
+            if isinstance(item, Result):
+                return item
+            if self._on_event:
+                self._on_event(item)
+        return None
+
+    def _received(self, response: pb.StreamingRecognizeResponse) -> None:
+        """Takes in a response, in the stream's own times and numbers."""
+        self._request_id = response.request_id or self._request_id
+        for message in response.results:
+            result = results.stream_result(message)
+            self._come.append(result)
+            interim = self._interims.get(result.channel)
+            if not result.is_final:
+                self._interims[result.channel] = result
+            elif interim is not None and interim.segment <= result.segment:
+                del self._interims[result.channel]
+        if response.HasField("speech_event"):
+            event = results.speech_event(response.speech_event)
+            if event is not None:
+                self._come.append(event)
+        if response.HasField("cursors"):
+            self._cursors = results.cursors(response.cursors)
+            self._come.extend(self._taken_back())
+        if response.HasField("summary"):
+            self._summary = results.summary(response.summary, self._session.resume.breaks)
+
+    def _taken_back(self) -> Iterator[Result]:
+        """For each interim result whose utterance is over and held no words, one without text."""
+        over = [interim for interim in self._interims.values() if self._cursors.final_s > interim.start_s]
+        for interim in over:
+            del self._interims[interim.channel]
+            yield replace(interim, text="", words=(), word_timing="", confidence=0.0, stability=0.0)
 
 
 def recognize_request(recording: Recording, config: RecognitionConfig) -> pb.RecognizeRequest:

@@ -1,4 +1,4 @@
-"""What a server says, as values. Knows the wire's messages and how to shift their times; no caller meets a protobuf.
+"""What a server says, as values. Knows the wire's messages; no caller meets a protobuf.
 
 Times are seconds of audio from the start of the stream or recording.
 """
@@ -171,21 +171,21 @@ class Serving(enum.Enum):
     SERVICE_UNKNOWN = 3
 
 
-def seconds(duration: Duration, shift_s: float = 0.0) -> float:
+def seconds(duration: Duration) -> float:
     # Rounded, so that a sum of times reads 3.3 and not 3.3000000000000003.
-    return round(shift_s + duration.seconds + duration.nanos / 1e9, 6)
+    return round(duration.seconds + duration.nanos / 1e9, 6)
 
 
-def stream_result(message: pb.StreamingRecognitionResult, shift_s: float, segment: int) -> Result:
-    first, others = _alternatives(message.alternatives, shift_s)
+def stream_result(message: pb.StreamingRecognitionResult) -> Result:
+    first, others = _alternatives(message.alternatives)
     latency = message.latency
     return Result(
         text=first.text,
         is_final=message.is_final,
-        start_s=seconds(message.result_start_time, shift_s),
-        end_s=seconds(message.result_end_time, shift_s),
+        start_s=seconds(message.result_start_time),
+        end_s=seconds(message.result_end_time),
         channel=message.channel_tag,
-        segment=segment,
+        segment=message.segment,
         stability=message.stability,
         confidence=first.confidence,
         words=first.words,
@@ -197,7 +197,7 @@ def stream_result(message: pb.StreamingRecognitionResult, shift_s: float, segmen
         if message.HasField("latency")
         else None,
         scores=first.scores,
-        lattice=_lattice(message, shift_s),
+        lattice=_lattice(message),
     )
 
 
@@ -211,7 +211,7 @@ def transcript(message: pb.RecognizeResponse) -> Transcript:
 
 
 def _file_result(message: pb.SpeechRecognitionResult, segment: int) -> Result:
-    first, others = _alternatives(message.alternatives, 0.0)
+    first, others = _alternatives(message.alternatives)
     return Result(
         text=first.text,
         is_final=True,
@@ -228,21 +228,33 @@ def _file_result(message: pb.SpeechRecognitionResult, segment: int) -> Result:
         source=_SOURCES.get(message.source, ""),
         latency=None,
         scores=first.scores,
-        lattice=_lattice(message, 0.0),
+        lattice=_lattice(message),
     )
 
 
-def speech_event(message: pb.SpeechEvent, shift_s: float) -> SpeechEvent | None:
+def speech_event(message: pb.SpeechEvent) -> SpeechEvent | None:
     """None for a kind of event this client does not know: a newer server may send one."""
     kind = _EVENT_KINDS.get(message.type)
-    return SpeechEvent(kind, seconds(message.time, shift_s), message.channel_tag) if kind else None
+    return SpeechEvent(kind, seconds(message.time), message.channel_tag) if kind else None
 
 
-def cursors(message: pb.Cursors, shift_s: float) -> Cursors:
+def cursors(message: pb.Cursors) -> Cursors:
     return Cursors(
-        received_s=seconds(message.received, shift_s),
-        processed_s=seconds(message.processed, shift_s),
-        final_s=seconds(message.final, shift_s),
+        received_s=seconds(message.received),
+        processed_s=seconds(message.processed),
+        final_s=seconds(message.final),
+    )
+
+
+def summary(message: pb.StreamSummary, breaks: int) -> Summary:
+    return Summary(
+        audio_s=seconds(message.audio),
+        finals=message.finals,
+        interims=message.interims,
+        half_close_to_last_final_s=_optional(message, "half_close_to_last_final"),
+        worst_final_s=_optional(message, "worst_final"),
+        speech_to_first_result_s=_optional(message, "speech_to_first_result"),
+        breaks=breaks,
     )
 
 
@@ -256,15 +268,19 @@ def model(message: pb.Model) -> Model:
     )
 
 
+def _optional(message: pb.StreamSummary, field: str) -> float | None:
+    return seconds(getattr(message, field)) if message.HasField(field) else None  # type: ignore[arg-type]
+
+
 def _alternatives(
-    messages: Sequence[pb.SpeechRecognitionAlternative], shift_s: float
+    messages: Sequence[pb.SpeechRecognitionAlternative],
 ) -> tuple[Alternative, tuple[Alternative, ...]]:
     first, *others = [
         Alternative(
             message.transcript,
             message.confidence,
             tuple(
-                Word(word.word, seconds(word.start_time, shift_s), seconds(word.end_time, shift_s), word.confidence)
+                Word(word.word, seconds(word.start_time), seconds(word.end_time), word.confidence)
                 for word in message.words
             ),
             _scores(message),
@@ -281,7 +297,7 @@ def _scores(message: pb.SpeechRecognitionAlternative) -> Scores | None:
     return Scores(scores.acoustic, scores.language, scores.hotwords, scores.total)
 
 
-def _lattice(message: pb.StreamingRecognitionResult | pb.SpeechRecognitionResult, shift_s: float) -> Lattice | None:
+def _lattice(message: pb.StreamingRecognitionResult | pb.SpeechRecognitionResult) -> Lattice | None:
     if not message.HasField("lattice"):
         return None
     return Lattice(
@@ -291,8 +307,8 @@ def _lattice(message: pb.StreamingRecognitionResult | pb.SpeechRecognitionResult
                 source=arc.source,
                 target=arc.target,
                 word=arc.word,
-                start_s=seconds(arc.start_time, shift_s),
-                end_s=seconds(arc.end_time, shift_s),
+                start_s=seconds(arc.start_time),
+                end_s=seconds(arc.end_time),
                 acoustic=arc.acoustic,
                 language=arc.language,
                 posterior=arc.posterior,

@@ -31,15 +31,15 @@ from parley.clients.cli.common import (
     whole,
 )
 from parley.clients.config import StreamConfig
-from parley.clients.errors import CallError
-from parley.clients.retry import NEVER
 from parley.clients.simulated_call import CallReport, CallSource, Line, Pace
 from parley.clients.simulator_figures import Figures, table
+from parley.wire.errors import CallError
+from parley.wire.retry import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parley.clients.connection import Tls
+    from parley.wire.channel import Tls
 
 GRACE_S = 120.0  # a call that has not ended so long after its audio has failed
 

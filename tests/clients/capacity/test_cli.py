@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from parley.clients.capacity.slo import Slo
     from parley.clients.cli.common import Access
-    from tests.clients.fake_speech import FakeServer
+    from tests.wire.fake_speech import FakeServer
 
 AT = ("--server", "127.0.0.1:9")  # nobody is there
 

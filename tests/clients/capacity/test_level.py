@@ -17,7 +17,7 @@ from parley.clients.cli.common import Access
 from parley.clients.config import Encoding, StreamConfig
 from parley.clients.simulated_call import CallSource
 from parley.clients.simulator_figures import Spread
-from tests.clients.fake_speech import RATE, FakeServer, Fault, toy_audio
+from tests.wire.fake_speech import RATE, FakeServer, Fault, toy_audio
 
 TOY = StreamConfig(encoding=Encoding.LINEAR16, sample_rate=RATE)
 CALLS = tuple(CallSource(f"toy {word}", TOY, toy_audio(word, samples=RATE // 5), RATE * 2, 2) for word in (1, 2, 3))

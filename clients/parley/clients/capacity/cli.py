@@ -34,8 +34,8 @@ from parley.clients.cli.common import (
     problem,
     whole,
 )
-from parley.clients.errors import CallError
 from parley.clients.sync import Client
+from parley.wire.errors import CallError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

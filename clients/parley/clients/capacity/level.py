@@ -19,11 +19,11 @@ from parley.clients.aio import AsyncClient
 from parley.clients.capacity.node import Watch
 from parley.clients.capacity.search import Outcome
 from parley.clients.capacity.slo import Size
-from parley.clients.errors import CallError, Exhausted
-from parley.clients.retry import NEVER
 from parley.clients.simulated_call import CallSource, Pace
 from parley.clients.simulator import simulate
 from parley.clients.simulator_figures import TOO_LATE_S, Figures, Spread
+from parley.wire.errors import CallError, Exhausted
+from parley.wire.retry import NEVER
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

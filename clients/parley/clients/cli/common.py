@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypedDict
 
-from parley.clients.connection import DEFAULT_ADDRESS, Tls
-from parley.clients.errors import CallError, NotAuthorized, Unavailable
+from parley.wire.channel import DEFAULT_ADDRESS, Tls
+from parley.wire.errors import CallError, NotAuthorized, Unavailable
 
 if TYPE_CHECKING:
     import argparse

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from parley.clients.cli.common import FAILED, access, explain
 from parley.clients.core import SPEECH_SERVICE
-from parley.clients.errors import CallError
 from parley.clients.results import Serving
 from parley.clients.sync import Client
+from parley.wire.errors import CallError
 
 if TYPE_CHECKING:
     import argparse

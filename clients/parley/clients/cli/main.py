@@ -23,7 +23,7 @@ from parley.clients.cli.common import (
 from parley.clients.cli.rendering import FORMATS
 from parley.clients.config import SAMPLE_BYTES
 from parley.clients.core import TRANSCRIBE_TIMEOUT_S
-from parley.clients.errors import CallError
+from parley.wire.errors import CallError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,8 +14,8 @@ from parley.clients.aio import AsyncClient
 from parley.clients.cli.common import FAILED, UsageFault, access, explain, problem
 from parley.clients.cli.rendering import SUBTITLES, render
 from parley.clients.config import RecognitionConfig
-from parley.clients.errors import CallError
 from parley.clients.hotwords import hotwords
+from parley.wire.errors import CallError
 
 if TYPE_CHECKING:
     import argparse

@@ -20,7 +20,7 @@ _PATIENCE_S = 1.0  # for a status that may never come, when the connection broke
 
 
 class Status:
-    """A call's status as parley.clients.errors.FailedCall wants it: values, not coroutines."""
+    """A call's status as parley.wire.errors.FailedCall wants it: values, not coroutines."""
 
     def __init__(self, call: grpc.aio.Call) -> None:
         # A call that is over answers without waiting.

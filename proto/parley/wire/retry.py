@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parley.clients.errors import CallError, Exhausted, Unavailable
+from parley.wire.errors import CallError, Exhausted, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable

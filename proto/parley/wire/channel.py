@@ -1,4 +1,4 @@
-"""How a client reaches a server: channel options, TLS, token. Knows nothing of speech."""
+"""How a caller reaches a server: channel options, TLS, token. Knows nothing of speech."""
 
 from __future__ import annotations
 
@@ -39,6 +39,19 @@ class Tls:
         )
 
 
+def open_channel(address: str, tls: Tls | None) -> grpc.Channel:
+    options = channel_options()
+    return grpc.secure_channel(address, tls.credentials(), options) if tls else grpc.insecure_channel(address, options)
+
+
+def open_aio_channel(address: str, tls: Tls | None) -> grpc.aio.Channel:
+    """For the running event loop."""
+    options = channel_options()
+    if tls:
+        return grpc.aio.secure_channel(address, tls.credentials(), options)
+    return grpc.aio.insecure_channel(address, options)
+
+
 def channel_options() -> list[tuple[str, int]]:
     return [
         ("grpc.max_send_message_length", _MESSAGE_LIMIT),
@@ -47,7 +60,7 @@ def channel_options() -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
         # A call on hold sends nothing for minutes and must be pinged all the same.
         ("grpc.http2.max_pings_without_data", 0),
-        # The channel's own wait before it connects again must not outlast parley.clients.retry's waits.
+        # The channel's own wait before it connects again must not outlast parley.wire.retry's waits.
         ("grpc.initial_reconnect_backoff_ms", 100),
         ("grpc.min_reconnect_backoff_ms", 100),
         ("grpc.max_reconnect_backoff_ms", 2_000),
