@@ -30,9 +30,9 @@ from rich.table import Table
 from parley.clients.aio import AsyncClient
 from parley.clients.capacity.node import BUSY, scrape
 from parley.clients.config import RecognitionConfig
-from parley.clients.simulated_call import Pace
-from parley.clients.simulator import simulate_in_processes
-from parley.clients.simulator_figures import Figures, Spread
+from parley.clients.simulator.call import Pace
+from parley.clients.simulator.figures import Figures, Spread
+from parley.clients.simulator.play import simulate_in_processes
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.first_pass import FirstPass
 from parley.decoder.models.moonshine import SecondPass
@@ -49,7 +49,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from parley.clients.simulated_call import CallSource
+    from parley.clients.simulator.call import CallSource
     from parley.decoder.models.passes import WholeModel
 
 FILES_AT_ONCE = 16

@@ -22,8 +22,8 @@ from rich.table import Table
 
 from parley.clients.aio import AsyncClient
 from parley.clients.config import Encoding, RecognitionConfig, StreamConfig
-from parley.clients.simulator import simulate
-from parley.clients.simulator_figures import Figures
+from parley.clients.simulator.figures import Figures
+from parley.clients.simulator.play import simulate
 from parley.wire.channel import channel_options
 from scripts.node_process import NodeProcess, add_search, search_flags
 from scripts.telephone import TELEPHONE_RATE, call_source, make_calls, mulaw

@@ -11,7 +11,7 @@ import soundfile
 import soxr
 
 from parley.clients.config import Encoding, StreamConfig
-from parley.clients.simulated_call import CallSource
+from parley.clients.simulator.call import CallSource
 from scripts.speech import recordings
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from parley.clients.simulated_call import Pace
-from parley.clients.simulator import simulate_in_processes
-from parley.clients.simulator_figures import Figures
+from parley.clients.simulator.call import Pace
+from parley.clients.simulator.figures import Figures
+from parley.clients.simulator.play import simulate_in_processes
 from parley.decoder.config import RecognizerConfig
 from parley.decoder.values import Passes
 from scripts.gpu.card import Utilisation
@@ -23,7 +23,7 @@ from scripts.telephone import TELEPHONE_RATE, call_source, make_calls
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from parley.clients.simulated_call import CallReport, CallSource
+    from parley.clients.simulator.call import CallReport, CallSource
 
 LATE_S = 2.0  # at p99 of finals: with more calls it only gets worse
 LEVEL_S = 20.0  # that a number of calls takes beside the calls themselves

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from parley.clients.simulator_figures import Spread
+    from parley.clients.simulator.figures import Spread
     from scripts.peers.systems import Entry, System
 
 SPOKEN = slice(1, None, 2)  # of tests/data's recordings: three, 3 to 7 s, which make calls of 21 s

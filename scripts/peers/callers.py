@@ -17,7 +17,7 @@ from scripts.peers.wire import CHANNEL_OPTIONS, FILE, RATE, SAMPLE_BYTES, STREAM
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from parley.clients.simulated_call import CallReport
+    from parley.clients.simulator.call import CallReport
 
     Stream = aio.StreamStreamMultiCallable[bytes, bytes]
 

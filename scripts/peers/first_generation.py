@@ -24,7 +24,7 @@ from grpc import aio
 from rich.console import Console
 from rich.table import Table
 
-from parley.clients.simulator_figures import Spread
+from parley.clients.simulator.figures import Spread
 from scripts.peers.callers import recognize_file
 from scripts.peers.systems import CORES, Meter, Others, Parley, Peer
 from scripts.peers.wire import CHANNEL_OPTIONS, RATE, duration_s

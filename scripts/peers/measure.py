@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parley.clients.simulator_figures import Spread
+from parley.clients.simulator.figures import Spread
 from scripts.peers.systems import Others
 from scripts.peers.wire import duration_s
 from scripts.telephone import TELEPHONE_RATE

@@ -20,8 +20,8 @@ from grpc import aio
 
 from parley.clients.aio import AsyncClient
 from parley.clients.config import Encoding, RecognitionConfig, StreamConfig
-from parley.clients.simulated_call import Pace
-from parley.clients.simulator import simulate_in_processes
+from parley.clients.simulator.call import Pace
+from parley.clients.simulator.play import simulate_in_processes
 from scripts.node_process import NodeProcess, in_shares, process_cpu_s
 from scripts.peers.callers import Played, play_in_process, recognize_file, recognize_stream
 from scripts.peers.wire import CHANNEL_OPTIONS, RATE

@@ -75,6 +75,13 @@ def test_help_is_for_newcomers_and_loads_nothing_heavy() -> None:
     assert out.endswith("[]\n")
 
 
+@pytest.mark.parametrize("module", ["parley.clients", "parley.clients.cli.stream", "parley.clients.simulator.play"])
+def test_what_calls_a_server_loads_nothing_of_the_extras(module: str) -> None:
+    heavy = {"av", "numpy", "onnxruntime", "prometheus_client", "pydantic", "structlog", "torch"}
+    script = f"import sys, {module}; print(sorted({heavy} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 @pytest.mark.parametrize("command", ["transcribe", "stream", "health"])
 def test_each_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
@@ -357,6 +364,19 @@ def test_stream_of_a_container_sends_its_bytes(server: FakeServer, tmp_path: Pat
     assert connection.config
     assert connection.config.config.encoding == pb.AUDIO_ENCODING_UNSPECIFIED
     assert connection.config.config.audio_channel_count == 2
+
+
+def test_stream_of_what_only_a_decoder_can_pace_names_its_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    path = tmp_path / "call.mp3"
+    path.write_bytes(b"ID3")
+    assert cli.main(["stream", str(path)]) == 2
+    assert capsys.readouterr().err == (
+        f"parley stream: {path}: got no package av, expected it for what is no WAV of 16 bits or G.711: "
+        "pip install 'parley-asr[audio]'\n"
+    )
 
 
 def test_stream_labels_separate_channels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

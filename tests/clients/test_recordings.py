@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import TYPE_CHECKING
 
 import av
 import numpy as np
 import pytest
+import soundfile
 
 from parley.clients import Encoding
-from parley.clients.recordings import NotAudio, Recording, open_raw, open_recording, recut
+from parley.clients.decoding import NoDecoder, NotAudio
+from parley.clients.recordings import Recording, open_raw, open_recording, open_unpaced, recut
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -74,6 +77,56 @@ def test_what_no_server_takes_is_decoded(tmp_path: Path, name: str, codec: str, 
     assert len(samples) / sent_rate == pytest.approx(SECONDS, abs=0.2)  # a codec pads
     assert np.allclose(samples[:, 0], samples[:, 1], atol=300)
     assert 5_000 < np.abs(samples).max() < 12_000
+
+
+@pytest.fixture
+def no_av(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where the extra is not installed."""
+    monkeypatch.setitem(sys.modules, "av", None)
+
+
+@pytest.mark.parametrize("form", ["WAV", "WAVEX"])
+@pytest.mark.parametrize("codec", ["PCM_16", "ULAW", "ALAW"])
+def test_wav_is_read_without_a_decoder(tmp_path: Path, no_av: None, form: str, codec: str) -> None:
+    path = tmp_path / "call.wav"
+    soundfile.write(path, np.zeros((SECONDS * 8_000, 2)), 8_000, codec, format=form)
+    for recording in (open_recording(path), open_unpaced(path)):
+        assert (recording.encoding, recording.sample_rate, recording.channels) == (Encoding.AUTO, 0, 2)
+        assert whole(recording) == path.read_bytes()
+        assert path.stat().st_size / recording.bytes_per_s == pytest.approx(SECONDS, abs=0.001)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "encoding"),
+    [
+        ("a.flac", "flac", Encoding.FLAC),
+        ("a.ogg", "libopus", Encoding.OGG_OPUS),
+        ("a.webm", "libopus", Encoding.WEBM_OPUS),
+        ("a.mp3", "libmp3lame", Encoding.MP3),
+        ("a.wav", "pcm_s24le", None),
+        ("a.m4a", "aac", None),
+    ],
+)
+def test_without_a_decoder_others_go_as_they_are_or_not_at_all(
+    tmp_path: Path, request: pytest.FixtureRequest, name: str, codec: str, encoding: Encoding | None
+) -> None:
+    path = make(tmp_path / name, codec, 48_000)
+    request.getfixturevalue("no_av")
+    with pytest.raises(NoDecoder, match=rf"{name}: got no package av, .*pip install 'parley-asr\[audio\]'"):
+        open_recording(path)  # nobody knows how fast to send it
+    if encoding is None:
+        with pytest.raises(NoDecoder):
+            open_unpaced(path)
+    else:
+        recording = open_unpaced(path)
+        assert (recording.encoding, recording.sample_rate, recording.channels) == (encoding, 0, 0)
+        assert whole(recording) == path.read_bytes()
+
+
+def test_unpaced_recording_is_the_same_where_there_is_a_decoder(tmp_path: Path) -> None:
+    path = make(tmp_path / "a.flac", "flac", 48_000, "stereo")
+    paced, unpaced = open_recording(path), open_unpaced(path)
+    assert (unpaced.encoding, unpaced.channels, unpaced.bytes_per_s) == (paced.encoding, 2, paced.bytes_per_s)
 
 
 def test_duration_is_measured_where_the_header_has_none(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from parley.clients.config import Encoding
-from parley.clients.simulated_call import CallReport, Send
+from parley.clients.simulator.call import CallReport, Send
 from scripts.peers import __main__ as comparison
 from scripts.peers import measure, report
 from scripts.peers.callers import Played, play_in_process

@@ -1,6 +1,7 @@
 """Files as audio to stream: sent as they are where a server takes that in a stream, else decoded to LINEAR16 here.
 
-Knows FFmpeg (through PyAV) and which encodings a stream may have; paces nothing, sends nothing.
+Reads WAV by itself; what else a file is, and how long, decoding finds out. Knows which encodings a stream may have;
+paces nothing, sends nothing.
 """
 
 from __future__ import annotations
@@ -8,17 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from parley.clients import decoding, wav
 from parley.clients.config import SAMPLE_BYTES, Encoding
+from parley.clients.decoding import NoDecoder
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
-    from av.container import InputContainer
-
 LOWEST_RATE, HIGHEST_RATE = 8_000, 48_000  # Hz, of LINEAR16 in a stream
+UNPACED_BYTES_PER_S = 160_000.0  # of what nobody paces: messages of 16 kB
 
-# By FFmpeg's names of container and codec. A WAV's own header tells the server which of the three it is.
+_WAVS = {(wav.PCM, 16), (wav.MULAW, 8), (wav.ALAW, 8)}  # whose own header tells the server which of the three it is
+
+# By FFmpeg's names of container and codec.
 _AS_IT_IS = {
     ("wav", "pcm_s16le"): Encoding.AUTO,
     ("wav", "pcm_mulaw"): Encoding.AUTO,
@@ -30,14 +34,19 @@ _AS_IT_IS = {
     ("mp3", "mp3"): Encoding.MP3,
 }
 
-
-class NotAudio(ValueError):
-    """A file that FFmpeg finds no audio in."""
+# By a file's first bytes, of what may hold another codec too: that the server finds out.
+_HEADS = {
+    b"fLaC": Encoding.FLAC,
+    b"OggS": Encoding.OGG_OPUS,
+    b"\x1aE\xdf\xa3": Encoding.WEBM_OPUS,
+    b"ID3": Encoding.MP3,
+    **dict.fromkeys((b"\xff\xfb", b"\xff\xfa", b"\xff\xf3", b"\xff\xf2"), Encoding.MP3),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """Audio that can be streamed. `sample_rate` is 0 where the bytes say it themselves."""
+    """Audio that can be streamed. `sample_rate` and `channels` are 0 where the bytes say it themselves."""
 
     encoding: Encoding
     sample_rate: int
@@ -47,30 +56,36 @@ class Recording:
 
 
 def open_recording(path: Path) -> Recording:
-    """A recording in any container that FFmpeg reads."""
-    import av  # slow to import, and of no use to those who stream raw audio
-
-    size = path.stat().st_size
-    try:
-        with av.open(path) as container:
-            if not container.streams.audio:
-                raise NotAudio(f"{path}: got {container.format.name} without audio, expected a recording")
-            stream = container.streams.audio[0]
-            encoding = _AS_IT_IS.get((container.format.name, stream.codec_context.name))
-            channels, rate = stream.codec_context.channels, stream.codec_context.sample_rate
-            duration_s = _duration_s(container)
-    except av.FFmpegError as error:
-        raise NotAudio(f"{path}: got what FFmpeg cannot read ({error.strerror}), expected a recording") from error
+    """A recording that can be paced: a WAV, or with PyAV whatever FFmpeg reads. Raises NotAudio, NoDecoder."""
+    with path.open("rb") as file:
+        header = wav.read_header(file)
+    if header and (header.form, header.sample_bits) in _WAVS:
+        return _as_it_is(path, Encoding.AUTO, header.channels, _bytes_per_s(path, header.duration_s))
+    form = decoding.form(path)
+    encoding = _AS_IT_IS.get((form.container, form.codec))
     if encoding is not None:
-        return Recording(encoding, 0, channels, size / max(duration_s, 0.001), lambda piece: _read(path, piece))
-    rate = min(max(rate, LOWEST_RATE), HIGHEST_RATE)
+        return _as_it_is(path, encoding, form.channels, _bytes_per_s(path, decoding.duration_s(path)))
+    rate = min(max(form.sample_rate, LOWEST_RATE), HIGHEST_RATE)
     return Recording(
         Encoding.LINEAR16,
         rate,
-        channels,
-        rate * channels * SAMPLE_BYTES[Encoding.LINEAR16],
-        lambda piece: recut(_decode(path, rate), piece),
+        form.channels,
+        rate * form.channels * SAMPLE_BYTES[Encoding.LINEAR16],
+        lambda piece: recut(decoding.decoded(path, rate), piece),
     )
+
+
+def open_unpaced(path: Path) -> Recording:
+    """The same for a recording whose pace does not matter: without PyAV one that a server takes goes as it is."""
+    try:
+        return open_recording(path)
+    except NoDecoder:
+        with path.open("rb") as file:
+            head = file.read(4)
+        encoding = next((encoding for first, encoding in _HEADS.items() if head.startswith(first)), None)
+        if encoding is None:
+            raise
+        return _as_it_is(path, encoding, 0, UNPACED_BYTES_PER_S)
 
 
 def open_raw(path: Path, encoding: Encoding, sample_rate: int, channels: int) -> Recording:
@@ -91,32 +106,15 @@ def recut(pieces: Iterable[bytes], size: int) -> Iterator[bytes]:
         yield rest
 
 
+def _bytes_per_s(path: Path, duration_s: float) -> float:
+    return path.stat().st_size / max(duration_s, 0.001)
+
+
+def _as_it_is(path: Path, encoding: Encoding, channels: int, bytes_per_s: float) -> Recording:
+    return Recording(encoding, 0, channels, bytes_per_s, lambda piece: _read(path, piece))
+
+
 def _read(path: Path, size: int) -> Iterator[bytes]:
     with path.open("rb") as file:
         while piece := file.read(size):
             yield piece
-
-
-def _duration_s(container: InputContainer) -> float:
-    if container.duration is not None:
-        return container.duration / 1_000_000
-    # What was recorded live, as by a browser, has no duration in its header.
-    ends = [
-        float((packet.pts + (packet.duration or 0)) * packet.time_base)
-        for packet in container.demux(audio=0)
-        if packet.pts is not None and packet.time_base is not None
-    ]
-    return max(ends, default=0.0)
-
-
-def _decode(path: Path, rate: int) -> Iterator[bytes]:
-    import av
-
-    with av.open(path) as container:
-        resampler = av.AudioResampler(format="s16", rate=rate)
-        try:
-            for frame in container.decode(audio=0):
-                yield from (each.to_ndarray().tobytes() for each in resampler.resample(frame))
-        except av.FFmpegError as error:
-            raise NotAudio(f"{path}: FFmpeg cannot read on from here ({error.strerror})") from error
-        yield from (each.to_ndarray().tobytes() for each in resampler.resample(None))

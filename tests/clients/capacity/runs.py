@@ -6,7 +6,7 @@ from parley.clients.capacity.level import Played, Run
 from parley.clients.capacity.result import Result
 from parley.clients.capacity.search import Outcome, Plan
 from parley.clients.capacity.slo import Duration, FileLimit, Size, Slo
-from parley.clients.simulator_figures import Spread
+from parley.clients.simulator.figures import Spread
 
 SLO = Slo(Duration(0.1), Duration(0.5), FileLimit.parse("30s:2s"), Size(1 << 30))
 

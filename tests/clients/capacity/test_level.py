@@ -15,8 +15,8 @@ from parley.clients.capacity.search import Outcome
 from parley.clients.capacity.slo import Duration, FileLimit, Size, Slo
 from parley.clients.cli.common import Access
 from parley.clients.config import Encoding, StreamConfig
-from parley.clients.simulated_call import CallSource
-from parley.clients.simulator_figures import Spread
+from parley.clients.simulator.call import CallSource
+from parley.clients.simulator.figures import Spread
 from tests.wire.fake_speech import RATE, FakeServer, Fault, toy_audio
 
 TOY = StreamConfig(encoding=Encoding.LINEAR16, sample_rate=RATE)

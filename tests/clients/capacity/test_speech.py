@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from parley.clients.capacity import speech
 from parley.clients.capacity.speech import cut, examples, load_calls, load_file, read
 from parley.clients.config import Encoding
-from parley.clients.recordings import NotAudio
+from parley.clients.decoding import NotAudio
 from scripts.speech import CALL, DATA
 
 if TYPE_CHECKING:

@@ -19,9 +19,9 @@ from parley.clients.aio import AsyncClient
 from parley.clients.capacity.node import Watch
 from parley.clients.capacity.search import Outcome
 from parley.clients.capacity.slo import Size
-from parley.clients.simulated_call import CallSource, Pace
-from parley.clients.simulator import simulate
-from parley.clients.simulator_figures import TOO_LATE_S, Figures, Spread
+from parley.clients.simulator.call import CallSource, Pace
+from parley.clients.simulator.figures import TOO_LATE_S, Figures, Spread
+from parley.clients.simulator.play import simulate
 from parley.wire.errors import CallError, Exhausted
 from parley.wire.retry import NEVER
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from parley.clients.capacity.node import Node
     from parley.clients.capacity.slo import FileLimit, Slo
     from parley.clients.cli.common import Access
-    from parley.clients.simulated_call import CallReport
+    from parley.clients.simulator.call import CallReport
 
 ENOUGH = 100  # finals, or files: below, the 99th percentile is the slowest one
 ROUNDS_BESIDE = 2  # of each caller's calls: the first and the last are not counted

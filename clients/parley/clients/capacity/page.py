@@ -13,7 +13,7 @@ from parley.clients.capacity.slo import Size
 if TYPE_CHECKING:
     from parley.clients.capacity.level import Run
     from parley.clients.capacity.result import Result
-    from parley.clients.simulator_figures import Spread
+    from parley.clients.simulator.figures import Spread
 
 WIDTH, HEIGHT = 760, 260
 LEFT, RIGHT, TOP, BOTTOM = 62, 14, 20, 42  # margins of the axes

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from parley.clients.capacity.level import Run
     from parley.clients.capacity.slo import Slo
-    from parley.clients.simulator_figures import Spread
+    from parley.clients.simulator.figures import Spread
 
 _DECODERS = re.compile(r"^([ \t]*decoders[ \t]*=[ \t]*)[0-9_]+", re.MULTILINE)
 _TABLE = re.compile(r"^[ \t]*\[", re.MULTILINE)

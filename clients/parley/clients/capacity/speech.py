@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from parley.clients import decoding
 from parley.clients.config import Encoding, StreamConfig
-from parley.clients.recordings import NotAudio
-from parley.clients.simulated_call import CallSource
+from parley.clients.decoding import NotAudio
+from parley.clients.simulator.call import CallSource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -77,23 +78,12 @@ def load_file(paths: Sequence[Path], length_s: float) -> bytes:
 
 def read(path: Path, rate: int | None = None) -> tuple[NDArray[np.int16], int]:
     """Samples (n, channels) and their rate; `rate` None: the recording's, if voice activity can be told at it."""
-    import av  # slow to import
-
-    try:
-        with av.open(path) as container:
-            if not container.streams.audio:
-                raise NotAudio(f"{path}: got {container.format.name} without audio, expected a recording")
-            own = container.streams.audio[0].codec_context.sample_rate
-            rate = rate or (own if own in VAD_RATES else FILE_RATE)
-            resampler = av.AudioResampler(format="s16p", rate=rate)
-            frames = [each for frame in container.decode(audio=0) for each in resampler.resample(frame)]
-            frames += resampler.resample(None)
-            blocks = [frame.to_ndarray() for frame in frames]
-    except av.FFmpegError as error:
-        raise NotAudio(f"{path}: got what FFmpeg cannot read ({error.strerror}), expected a recording") from error
-    if not blocks:
+    form = decoding.form(path)
+    rate = rate or (form.sample_rate if form.sample_rate in VAD_RATES else FILE_RATE)
+    samples = np.frombuffer(b"".join(decoding.decoded(path, rate)), SAMPLE).reshape(-1, form.channels)
+    if not len(samples):
         raise NotAudio(f"{path}: got a recording without a sample")
-    return np.ascontiguousarray(np.concatenate(blocks, axis=1).T.astype(SAMPLE)), rate
+    return samples.astype(np.int16), rate
 
 
 def speech(samples: NDArray[np.int16], rate: int) -> list[bool]:

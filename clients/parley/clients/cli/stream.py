@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 from parley.clients.cli.common import UsageFault, access
 from parley.clients.cli.painter import Painter
 from parley.clients.config import SAMPLE_BYTES, Encoding, StreamConfig
+from parley.clients.decoding import NoDecoder
 from parley.clients.hotwords import hotwords
 from parley.clients.pacing import paced, piece_bytes
-from parley.clients.recordings import Recording, open_raw, open_recording
+from parley.clients.recordings import Recording, open_raw, open_recording, open_unpaced
 from parley.clients.results import FIRST_IN_TIME
 from parley.clients.sync import Client
 
@@ -65,7 +66,10 @@ def _recording(args: argparse.Namespace) -> Recording:
             raise UsageFault("standard input: got no --encoding, expected --encoding and --rate for raw audio")
         if args.rate is not None:
             raise UsageFault("--rate: got no --encoding with it; leave both out for audio with a header")
-        return open_recording(Path(args.file))
+        try:
+            return (open_unpaced if args.no_pace else open_recording)(Path(args.file))
+        except NoDecoder as fault:
+            raise UsageFault(str(fault)) from None
     if args.rate is None:
         raise UsageFault(f"--encoding {args.encoding}: got no --rate, expected it for raw audio")
     encoding = Encoding(args.encoding)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parley.clients.simulated_call import CallReport
+    from parley.clients.simulator.call import CallReport
 
 TOO_LATE_S = 0.02  # with one of a hundred messages: then the simulator is the bottleneck
 
