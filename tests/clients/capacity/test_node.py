@@ -8,7 +8,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Gauge, ProcessCollector, start_http_server
 
 from parley.clients.capacity import node
-from parley.clients.capacity.node import NodeFailed, Watch, elsewhere, scrape, serve
+from parley.clients.capacity.node import Watch, elsewhere, scrape, serve
+from parley.clients.node_process import NodeFailed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.live import Live
 
 from parley.clients.capacity import level
-from parley.clients.capacity.node import NodeFailed, elsewhere, serve
+from parley.clients.capacity.node import elsewhere, serve
 from parley.clients.capacity.page import page
 from parley.clients.capacity.result import Result, check_config, table, write_decoders
 from parley.clients.capacity.search import Plan, next_level
@@ -34,6 +34,7 @@ from parley.clients.cli.common import (
     problem,
     whole,
 )
+from parley.clients.node_process import NodeFailed
 from parley.clients.sync import Client
 from parley.wire.errors import CallError
 

@@ -1,41 +1,29 @@
-"""The node that is measured: `parley serve` as a process of its own, or one that runs elsewhere; and what it costs.
+"""The node that is measured, one of our own or one that runs elsewhere, and what it costs.
 
-Knows the node's command line, its log's "serving" line and its Prometheus page; no calls.
+Knows the node's settings and its Prometheus page; no calls.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 import urllib.request
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
+
+from parley.clients.node_process import NodeFailed, NodeProcess
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from types import TracebackType
 
-START_S = 120.0  # a model on a slow disk
-STOP_S = 60.0  # longer than its grace
-POLL_S = 0.05
 SCRAPE_S = 1.0  # between two looks at the metrics
 FULL = 0.8  # a node that has so much of its busiest moment's decoders lent is under the level's load
 CPU, MEMORY = "process_cpu_seconds_total", "process_resident_memory_bytes"
 BUSY, POOL = "parley_pool_busy", "parley_pool_decoders"
-
-
-class NodeFailed(Exception):
-    """The node did not come up, or cannot be asked. Says what it said last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +40,16 @@ def serve(flags: Sequence[str], decoders: int) -> Iterator[Node]:
     """`parley serve` with these flags and so many decoders, on free ports of this machine, until the block ends."""
     # All calls come from here: as one peer they would meet the limit that is meant for one client.
     limits = ("--max-streams-per-peer", "0", "--decoders", str(decoders))
+    # Behind the caller's own flags, that ours may count.
     where = ("--host", "127.0.0.1", "--port", "0", "--metrics-host", "127.0.0.1", "--metrics-port", "0")
     log_as = ("--log-format", "json", "--log-level", "info")
-    with tempfile.NamedTemporaryFile("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "parley.clients.cli", "serve", *flags, *limits, *where, *log_as],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,  # a Ctrl-C is for us: we end it when we have said what we know
-        )
-        try:
-            entry = _serving(process, Path(log.name))
-            metrics = f"http://{entry['metrics_address']}/metrics"
-            yield Node(entry["address"], metrics, _pool(scrape(metrics)))
-        finally:
-            _stop(process)
+    process = NodeProcess(*flags, *limits, *where, *log_as, isolated=False)
+    try:
+        process.start()
+        metrics = f"http://{process.metrics_address}/metrics"
+        yield Node(process.address, metrics, _pool(scrape(metrics)))
+    finally:
+        process.end()
 
 
 def elsewhere(address: str, metrics: str | None) -> Node:
@@ -130,37 +113,6 @@ class Watch:
                 self._seen.append((time.monotonic(), scrape(self._url)))
             if self._over.wait(SCRAPE_S):
                 return
-
-
-def _serving(process: subprocess.Popen[bytes], log: Path) -> dict[str, str]:
-    """The log's line that says where it serves."""
-    deadline = time.monotonic() + START_S
-    while True:
-        ended = process.poll() is not None
-        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
-        for line in lines:
-            if line.startswith("{") and line.endswith("}"):
-                entry: dict[str, str] = json.loads(line)
-                if entry.get("event") == "serving":
-                    return entry
-        if ended or time.monotonic() > deadline:
-            how = f"ended with exit status {process.returncode}" if ended else f"did not serve within {START_S:g} s"
-            raise NodeFailed("\n".join([f"the node {how}; its last words:", *lines[-10:]]))
-        time.sleep(POLL_S)
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    # Twice: the second ends it at once, and no call of ours is open any more.
-    for _ in range(2):
-        if process.poll() is None:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(STOP_S / 2)
-            except subprocess.TimeoutExpired:
-                continue
-    if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _pool(page: dict[str, float]) -> int | None:
