@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from parley.clients.capacity import arguments
 from parley.clients.capacity import cli as capacity
 from parley.clients.capacity.level import Load, NothingMeasured, Run
 from parley.clients.capacity.node import Node
@@ -205,7 +206,7 @@ def test_argparse_says_what_was_expected(argv: tuple[str, ...], said: str, capsy
 
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(capacity, "examples", list)
+    monkeypatch.setattr(arguments, "examples", list)
     assert cli.main(["capacity", "--p99-final", "1s"]) == 2
     assert "got no recordings, expected some to play" in capsys.readouterr().err
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
