@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from parley.clients.cli.common import UsageFault, access
+from parley.clients.cli.hotwords import hotwords
 from parley.clients.cli.painter import Painter
 from parley.clients.config import SAMPLE_BYTES, Encoding, StreamConfig
 from parley.clients.decoding import NoDecoder
-from parley.clients.hotwords import hotwords
 from parley.clients.pacing import paced, piece_bytes
 from parley.clients.recordings import Recording, open_raw, open_recording, open_unpaced
 from parley.clients.results import FIRST_IN_TIME

@@ -12,9 +12,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from parley.clients.aio import AsyncClient
 from parley.clients.cli.common import FAILED, UsageFault, access, explain, problem
+from parley.clients.cli.hotwords import hotwords
 from parley.clients.cli.rendering import SUBTITLES, render
 from parley.clients.config import RecognitionConfig
-from parley.clients.hotwords import hotwords
 from parley.wire.errors import CallError
 
 if TYPE_CHECKING:
