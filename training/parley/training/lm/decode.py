@@ -6,10 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from parley.decoder.audio import open_file
-from parley.decoder.config import RecognizerConfig
 from parley.decoder.errors import BadAudio
-from parley.decoder.recognizer import Recognizer
 from parley.decoder.values import AudioFormat, Passes, StreamOptions
 from parley.training.lm.errors import BadModel
 from parley.training.lm.text import spoken_words
@@ -18,6 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from parley.decoder.config import RecognizerConfig
+    from parley.decoder.recognizer import Recognizer
     from parley.training.lm.manifest import Recording
 
 AT_ONCE = 4  # recordings: enough to fill a batch
@@ -46,6 +45,8 @@ class WordErrors:
 
 def config(folder: Path, search: Search) -> RecognizerConfig:
     """Raises ValueError that names every fault."""
+    from parley.decoder.config import RecognizerConfig
+
     given = {name: value for name in ("beam",) if (value := getattr(search, name)) is not None}
     return RecognizerConfig(
         first_model_dir=folder,
@@ -60,6 +61,8 @@ def config(folder: Path, search: Search) -> RecognizerConfig:
 
 def word_errors(recordings: Sequence[Recording], settings: RecognizerConfig, step: Callable[[], object]) -> WordErrors:
     """Decodes all. `step` is called after each."""
+    from parley.decoder.recognizer import Recognizer  # and with it networks and FFmpeg, which a text does not need
+
     words = edits = 0
     with Recognizer(settings) as recognizer, ThreadPoolExecutor(AT_ONCE) as threads:
         for recording, heard in zip(
@@ -83,6 +86,8 @@ def edit_distance(expected: Sequence[str], found: Sequence[str]) -> int:
 
 
 def _heard(recognizer: Recognizer, recording: Recording) -> list[str]:
+    from parley.decoder.audio import open_file
+
     data = recording.audio.read_bytes()
     try:
         audio = open_file(data, AudioFormat())
