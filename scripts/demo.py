@@ -1,6 +1,7 @@
 """The demo: a node, a telephone call streamed through it live, recordings transcribed at once, and what came of it.
 
-Exits 1 when the words are badly wrong, so that it also proves an installation. Knows the client library only.
+Exits 1 when the words are badly wrong, so that it also proves an installation. Knows the client library only; the node
+runs its default passes, without torch.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
-from parley.clients import AsyncClient, RecognitionConfig, StreamConfig
+from parley.clients import AsyncClient, StreamConfig
 from scripts.node_process import NodeProcess
 from scripts.scoring import WordErrors, count_errors
 from scripts.speech import CALL, call_text, recordings
@@ -31,13 +32,6 @@ SPEED = 2  # times real time, so that the demo is short
 PIECE_S = 0.1
 CALL_BYTES_PER_S = 16_000  # two channels of 8 kHz mu-law
 SPEAKERS = {1: ("agent", "cyan"), 2: ("caller", "yellow")}
-FIRST = "en-streaming"  # the first pass's model
-NAMES = tuple((phrase, 6.0) for phrase in ("john dashwood", "ill disposed", "amiable"))
-WAYS = {
-    "without a language model": RecognitionConfig(model=FIRST, language_weight=0.0),
-    "with the default one": RecognitionConfig(model=FIRST),
-    "and with hotwords": RecognitionConfig(model=FIRST, hotwords=NAMES),
-}
 WORST_RATE = 0.2  # word errors: above it, something is wrong with the installation
 
 
@@ -98,26 +92,12 @@ async def transcribe_all(client: AsyncClient, console: Console) -> WordErrors:
     return errors
 
 
-async def compare(client: AsyncClient, console: Console) -> None:
-    """The same sentences by the first pass alone, searched in several ways."""
-    spoken = [recording for recording in recordings() if recording.path.name.startswith("austen")]
-    for name, config in WAYS.items():
-        heard = await asyncio.gather(*(client.transcribe(recording.path, config) for recording in spoken))
-        pairs = list(zip(spoken, heard, strict=True))
-        errors = sum((count_errors(recording.text, each.text) for recording, each in pairs), WordErrors())
-        console.print(f"  {name}: [bold]{errors.rate:.0%}[/bold] of the words wrong")
-        console.print(f"    [dim]{escape(pairs[0][1].text)}[/dim]", soft_wrap=True)
-
-
 async def show_all(address: str, console: Console) -> WordErrors:
     async with AsyncClient(address) as client:
         console.print(f"\n[bold]A telephone call, live, one speaker a channel[/bold] (at {SPEED} times its speed)")
         call_errors = await play_call(client, console)
         console.print("\n[bold]Recordings, all at once[/bold]")
-        errors = call_errors + await transcribe_all(client, console)
-        console.print("\n[bold]The first pass alone[/bold] (early weights, so that the search has something to do)")
-        await compare(client, console)
-        return errors
+        return call_errors + await transcribe_all(client, console)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -127,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     console = Console(highlight=False, record=arguments.svg is not None)
     console.print("[bold]Starting a node[/bold]")
     started = time.monotonic()
-    with NodeProcess("--passes", "both") as node:
+    with NodeProcess() as node:
         console.print(f"  serving at {node.address} after {time.monotonic() - started:.1f} s")
         errors = asyncio.run(show_all(node.address, console))
     wrong = errors.substitutions + errors.insertions + errors.deletions
