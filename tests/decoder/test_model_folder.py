@@ -85,7 +85,9 @@ def test_a_folder_without_a_model(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
     for path in (tmp_path, file, tmp_path / "absent"):
-        with pytest.raises(ModelError, match=rf"^{path}: no model\.toml there; a model is a folder with one$"):
+        with pytest.raises(
+            ModelError, match=rf"^{path}: no model\.toml there; a model is a folder with one; `parley models"
+        ):
             ModelFolder.read(path)
     (tmp_path / "model.toml").mkdir()
     with pytest.raises(ModelError, match="not a readable TOML file: "):
@@ -97,5 +99,5 @@ def test_file(tmp_path: Path) -> None:
     (tmp_path / "tokens.bin").touch()
     folder = ModelFolder.read(tmp_path)
     assert folder.file("tokens.bin") == tmp_path / "tokens.bin"
-    with pytest.raises(ModelError, match=r"encoder\.onnx is missing; `make setup` makes the embedded models' files"):
+    with pytest.raises(ModelError, match=r"encoder\.onnx is missing; `parley models get` makes the default models"):
         folder.file("encoder.onnx")

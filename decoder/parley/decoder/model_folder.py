@@ -46,7 +46,9 @@ class ModelFolder:
         try:
             config = tomllib.loads(config_path.read_text(encoding="utf8"))
         except (FileNotFoundError, NotADirectoryError):
-            raise ModelError(f"{path}: no model.toml there; a model is a folder with one") from None
+            raise ModelError(
+                f"{path}: no model.toml there; a model is a folder with one; `parley models get` makes the default ones"
+            ) from None
         except (OSError, ValueError) as error:
             raise ModelError(f"{config_path}: not a readable TOML file: {error}") from None
         folder = cls(path, "", ModelInfo("", (), 0, "", ""), config)
@@ -63,7 +65,7 @@ class ModelFolder:
         """The path of a file that must be there."""
         found = self.path / name
         if not found.is_file():
-            raise ModelError(f"{self.path}: {name} is missing; `make setup` makes the embedded models' files")
+            raise ModelError(f"{self.path}: {name} is missing; `parley models get` makes the default models")
         return found
 
     def value(self, key: str, kind: type[T], section: str = "") -> T:

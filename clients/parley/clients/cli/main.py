@@ -20,6 +20,7 @@ from parley.clients.cli.common import (
     problem,
     whole,
 )
+from parley.clients.cli.extras import WANTED, advice, lacking
 from parley.clients.cli.rendering import FORMATS
 from parley.clients.config import SAMPLE_BYTES
 from parley.clients.core import TRANSCRIBE_TIMEOUT_S
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """\
 try it:
+  parley models get                       the default models, once; no network is needed from then on
   parley serve                            start a node on this machine; leave it running
   parley health --wait 30                 in another shell: wait until it serves
   parley transcribe meeting.mp3           a recording's words
@@ -46,24 +48,8 @@ try it:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit status."""
     arguments = sys.argv[1:] if argv is None else list(argv)
-    if arguments[:1] == ["serve"]:
-        # Everything behind `serve` is the node's, its --help too.
-        from parley.server.node.main import main as serve
-
-        return serve(arguments[1:])
-    if arguments[:1] == ["lm"]:
-        # As behind `serve`: the tool's own.
-        from parley.training.lm.cli import main as lm
-
-        return lm(arguments[1:])
-    if arguments[:1] == ["graph"]:
-        from parley.training.graph.cli import main as graph
-
-        return graph(arguments[1:])
-    if arguments[:1] == ["capacity"]:
-        from parley.clients.capacity.cli import main as capacity
-
-        return capacity(arguments[1:])
+    if arguments and arguments[0] in WANTED:
+        return _enter(arguments[0], arguments[1:])
     args = _parser().parse_args(arguments)
     try:
         return _run(args)
@@ -80,6 +66,38 @@ def main(argv: Sequence[str] | None = None) -> int:
             return INTERRUPTED
         text = explain(error, args.server) if isinstance(error, CallError) else problem(error)
         return _refuse(args.command, text, FAILED)
+
+
+def _enter(command: str, arguments: list[str]) -> int:
+    """Runs a command that is a tool of its own, with --help and all, imported when it is asked for."""
+    try:
+        match command:
+            case "serve":
+                from parley.server.node.main import main as serve
+
+                return serve(arguments)
+            case "lm":
+                from parley.training.lm.cli import main as lm
+
+                return lm(arguments)
+            case "graph":
+                from parley.training.graph.cli import main as graph
+
+                return graph(arguments)
+            case "models":
+                from parley.training.models.cli import main as models
+
+                return models(arguments)
+            case _:
+                from parley.clients.capacity.cli import main as capacity
+
+                return capacity(arguments)
+    except ModuleNotFoundError as error:
+        # Of a package that is not there. One that is there and cannot be imported is no extra's absence.
+        extra = lacking(command, error.name)
+        if extra is None:
+            raise
+        return _refuse(command, advice(extra, error.name), USAGE)
 
 
 def _interrupted(error: BaseException | None) -> bool:
@@ -122,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("serve", help="run a node; see `parley serve --help`", add_help=False)
     commands.add_parser("lm", help="make and judge language models; see `parley lm --help`", add_help=False)
     commands.add_parser("graph", help="make graphs for the lattice search; see `parley graph --help`", add_help=False)
+    commands.add_parser("models", help="get the default models; see `parley models --help`", add_help=False)
     commands.add_parser("capacity", help="how many calls a node holds; see `parley capacity --help`", add_help=False)
     _add_transcribe(commands.add_parser("transcribe", help="turn recordings into text or subtitles"))
     _add_stream(commands.add_parser("stream", help="send live audio, or a recording as if it were live"))

@@ -80,7 +80,7 @@ class DecodingLimits:
 
 
 class SecondPass:
-    """Moonshine's four graphs on one device; scripts/moonshine_graph.py says what goes in and out of them."""
+    """Moonshine's four graphs on one device; parley.training.models.moonshine says what goes in and out of them."""
 
     def __init__(self, folder: ModelFolder, device: str = "cpu", threads: int = 0) -> None:
         """device: "cpu" or "cuda:N". threads: cores a call of the model may use, 0 for all. Raises ModelError."""

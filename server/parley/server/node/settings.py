@@ -14,6 +14,7 @@ from pydantic import ByteSize, Field
 
 from parley.decoder.config import BadConfig, RecognizerConfig
 from parley.decoder.errors import InvalidOption
+from parley.decoder.models import places
 from parley.decoder.values import EndpointRules, Passes, SearchKind
 from parley.server.kit import settings as kit
 from parley.server.kit.settings import Fault, Program, group, setting
@@ -24,10 +25,10 @@ from parley.server.node import preflight
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-MODELS = Path(__file__).resolve().parents[4] / "models"
-DEFAULT_FIRST_MODEL = MODELS / "en-streaming"
-DEFAULT_SECOND_MODEL = MODELS / "moonshine-tiny-en"
-DEFAULT_LANGUAGE_MODEL = MODELS / "lm-en" / "en.lm"
+MODELS = places.checkout()
+DEFAULT_FIRST_MODEL = places.find("en-streaming")
+DEFAULT_SECOND_MODEL = places.find("moonshine-tiny-en")
+DEFAULT_LANGUAGE_MODEL = places.find("lm-en") / "en.lm"
 MIB = 1 << 20
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -151,7 +152,7 @@ class Settings:
 
 def shown(value: object) -> str:
     """A setting's value for people."""
-    if isinstance(value, Path) and value.is_relative_to(MODELS):
+    if isinstance(value, Path) and MODELS and value.is_relative_to(MODELS):
         return f"{MODELS.name}/{value.relative_to(MODELS)} beside the program"
     return kit.shown(value)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from parley.decoder.errors import ParleyError
 from parley.decoder.model_folder import ModelFolder
+from parley.decoder.models import places
 from parley.decoder.search.lattice.graph import cached, read_graph, write_graph
 from parley.decoder.text.vocabulary import Vocabulary
 from parley.training.graph.build import grammar_graph, grammar_key, language_model_graph, language_model_key
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from parley.decoder.search.lattice.graph import Graph
 
-MODEL = Path("models/en-streaming")
+MODEL = "en-streaming"  # the one that the default first pass has
 ARPA = (".arpa", ".arpa.gz")
 
 
@@ -57,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     check.set_defaults(run=_check)
     for command in (build, check):
         command.add_argument(
-            "--model", type=Path, default=MODEL, metavar="FOLDER", help="the model (default: %(default)s)"
+            "--model", type=Path, default=places.find(MODEL), metavar="FOLDER", help=f"the model (default: {MODEL})"
         )
     return parser
 

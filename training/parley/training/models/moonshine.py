@@ -25,7 +25,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -164,14 +164,13 @@ class Graph:
         path.write_bytes(model.SerializeToString())
 
 
-def build(source: Path, target: Path) -> None:
-    """Writes the four graphs into `target` from the two published files in `source`."""
+def build(source: Path, target: Path, step: Callable[[int], object]) -> None:
+    """Writes the four graphs into `target` from the two published files in `source`. `step(1)` is called after each."""
     encoder = PublishedFile(source / "encoder_model.ort")
     decoder = PublishedFile(source / "decoder_model_merged.ort")
-    _encoder(encoder, decoder).save(target / "encoder.onnx")
-    _decoder(decoder).save(target / "decoder.onnx")
-    _reorder().save(target / "reorder.onnx")
-    _select().save(target / "select.onnx")
+    for graph in (_encoder(encoder, decoder), _decoder(decoder), _reorder(), _select()):
+        graph.save(target / f"{graph.name}.onnx")
+        step(1)
 
 
 def _encoder(weights: PublishedFile, decoder: PublishedFile) -> Graph:
