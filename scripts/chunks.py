@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def chunk_of(model: AcousticModel, slot: int, samples: NDArray[np.int16], index: int) -> Chunk:
     """Chunk `index` of an utterance (n,), zeros where its window has none of it."""
     start, end = model.shape.start(index), model.shape.end(index)
-    inside = samples[max(start, 0) : end]
+    inside = samples[max(start, 0) : max(end, 0)]
     window = np.zeros(model.shape.window, np.int16)
     window[max(start, 0) - start :][: len(inside)] = inside
     return Chunk(slot, index, window, len(samples) if end > len(samples) else None)

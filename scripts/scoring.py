@@ -1,11 +1,16 @@
-"""Word error rates. Knows words and edit distance, not where the words came from."""
+"""Word error rates, and which word found stands for which word said. Knows words and edits, no audio and no model."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 NEITHER_LETTER_NOR_APOSTROPHE = re.compile(r"[^\w' ]|[\d_]")
+PAIR, LEFT_OUT, PUT_IN = range(3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +42,43 @@ def normalize(text: str) -> list[str]:
 
 
 def count_errors(reference: str, hypothesis: str) -> WordErrors:
-    expected, found = normalize(reference), normalize(hypothesis)
-    # Cells are (edits, substitutions, insertions, deletions): of equal distances the fewer substitutions win.
-    row = [(column, 0, column, 0) for column in range(len(found) + 1)]
-    for line, word in enumerate(expected, start=1):
-        above, row = row, [(line, 0, 0, line)]
+    said, found = normalize(reference), normalize(hypothesis)
+    substitutions = insertions = deletions = 0
+    for expected, heard in alignment(said, found):
+        if expected is None:
+            insertions += 1
+        elif heard is None:
+            deletions += 1
+        else:
+            substitutions += said[expected] != found[heard]
+    return WordErrors(len(said), substitutions, insertions, deletions)
+
+
+def alignment(reference: Sequence[str], found: Sequence[str]) -> list[tuple[int | None, int | None]]:
+    """Places in both, in order; None for a word that `found` leaves out, or puts in. Of the fewest edits, and of those
+    the fewest substitutions."""
+    rows = [[(column, 0) for column in range(len(found) + 1)]]
+    for line, word in enumerate(reference, start=1):
+        row = [(line, 0)]
         for column, heard in enumerate(found, start=1):
-            if word == heard:
-                row.append(above[column - 1])
-                continue
-            edits, subs, ins, dels = above[column - 1]
-            substituted = (edits + 1, subs + 1, ins, dels)
-            edits, subs, ins, dels = row[column - 1]
-            inserted = (edits + 1, subs, ins + 1, dels)
-            edits, subs, ins, dels = above[column]
-            deleted = (edits + 1, subs, ins, dels + 1)
-            row.append(min(substituted, inserted, deleted))
-    return WordErrors(len(expected), *row[-1][1:])
+            row.append(min(_ways(rows[-1], row, column, word == heard)))
+        rows.append(row)
+    pairs: list[tuple[int | None, int | None]] = []
+    line, column = len(reference), len(found)
+    while line or column:
+        way = LEFT_OUT if line else PUT_IN
+        if line and column:
+            same = reference[line - 1] == found[column - 1]
+            way = _ways(rows[line - 1], rows[line], column, same).index(rows[line][column])
+        line, column = line - (way != PUT_IN), column - (way != LEFT_OUT)
+        pairs.append((None if way == PUT_IN else line, None if way == LEFT_OUT else column))
+    return pairs[::-1]
+
+
+def _ways(
+    above: Sequence[tuple[int, int]], row: Sequence[tuple[int, int]], column: int, same: bool
+) -> tuple[tuple[int, int], tuple[int, int], tuple[int, int]]:
+    """(edits, substitutions) after a pair, a word left out, a word put in."""
+    diagonal, over, left = above[column - 1], above[column], row[column - 1]
+    pair = diagonal if same else (diagonal[0] + 1, diagonal[1] + 1)
+    return pair, (over[0] + 1, over[1]), (left[0] + 1, left[1])

@@ -8,7 +8,7 @@ import kaldi_native_fbank as knf
 import numpy as np
 import torch
 
-from parley.decoder.models.acoustic import Chunk
+from scripts.chunks import chunk_of as chunk_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,15 +43,6 @@ def kaldi_frames(
     computer.input_finished()
     frames = [computer.get_frame(t).copy() for t in range(computer.num_frames_ready)]
     return np.stack(frames) if frames else np.zeros((0, 80), np.float32)
-
-
-def chunk_of(model: AcousticModel, slot: int, samples: NDArray[np.int16], index: int) -> Chunk:
-    """One chunk of an utterance; all of it is known."""
-    start, end = model.shape.start(index), model.shape.end(index)
-    window = np.zeros(model.shape.window, np.int16)
-    inside = samples[max(start, 0) : max(end, 0)]
-    window[max(start, 0) - start :][: len(inside)] = inside
-    return Chunk(slot, index, window, len(samples) if end > len(samples) else None)
 
 
 def together(
