@@ -28,6 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from parley.clients.aio import AsyncClient
+from parley.clients.capacity import search
 from parley.clients.capacity.node import BUSY, scrape
 from parley.clients.config import RecognitionConfig
 from parley.clients.simulator.call import Pace
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from parley.clients.simulator.call import CallSource
     from parley.decoder.models.passes import WholeModel
 
+MOST_CALLS = 4_096  # where looking for more ends
 FILES_AT_ONCE = 16
 FILES_BESIDE = 8  # recordings at once, over and over, beside calls
 LATE_SIMULATOR_S = 0.05  # with one of a hundred messages: then the callers, not the node, are the limit
@@ -181,7 +183,7 @@ def streams(
     shares: int,
     console: Console,
 ) -> None:
-    """Finds the most calls held by doubling and bisection, then measures at 80 % of it, as many on each share."""
+    """Finds the most calls held, then measures at 80 % of it, as many on each share."""
     sources = _sources(calls)
 
     def attempt(count: int) -> Streams:
@@ -199,19 +201,15 @@ def streams(
         report.most_held = fixed if attempt(fixed).held else 0
         report.at_80_percent = report.trials[-1]
         return
-    good, bad = 0, 0
-    count = max(2, round(0.4 * report.live_floor.audio_s_per_s * _calls_a_speech(report.live_floor)))
-    while not bad or bad - good > max(1, good // 12):
-        if attempt(count).held:
-            good = count
-        else:
-            bad = count
-        count = (good + bad) // 2 if bad else good * 3 // 2
-        if count == 0:
-            break
-    report.most_held = good
-    if good:
-        report.at_80_percent = attempt(max(1, good * 4 // 5 // shares) * shares)
+    first = max(2, round(0.4 * report.live_floor.audio_s_per_s * _calls_a_speech(report.live_floor)))
+    plan = search.Plan(first, max(first, MOST_CALLS), repeats=1, growth=1.5, parts=12)
+    trials: list[search.Trial] = []
+    while (count := search.next_level(plan, trials)) is not None:
+        outcome = search.Outcome.HELD if attempt(count).held else search.Outcome.BROKEN
+        trials.append(search.Trial(count, outcome))
+    report.most_held = search.answer(plan, trials).held
+    if report.most_held:
+        report.at_80_percent = attempt(max(1, report.most_held * 4 // 5 // shares) * shares)
 
 
 def _calls_a_speech(bare: Floor) -> float:

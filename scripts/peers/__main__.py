@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from parley.clients.capacity.search import Plan, next_level_of_any
 from scripts.peers import measure, report
-from scripts.peers.report import LIMITS_S, Row
-from scripts.peers.search import Search
+from scripts.peers.report import Row
 from scripts.peers.systems import ENTRIES, PEERS_PYTHON, Meter, wideband
 from scripts.speech import ROOT, recordings
 from scripts.telephone import make_calls
@@ -42,6 +42,8 @@ FILE_ROUNDS = 3
 FILES_S, QUICK_FILES_S = 12.0, 2.0  # for which recordings are begun, a round
 AT_ONCE_FOR_WORDS = 4
 QUIET_CORES = 0.25  # a trial beside somebody else's work on more than this says nothing of anybody
+MOST_CALLS = 512
+PARTS = 8  # the most calls are known to an eighth
 MOST_TRIES = 3  # of such a trial; the last counts, for want of better
 
 
@@ -52,8 +54,12 @@ class Running:
         self.entry = entry
         self.system = system
         self.meter = Meter(system.pids)
-        self.search = Search(LIMITS_S, entry.first)
+        self.plan = Plan(entry.first, MOST_CALLS, repeats=1, parts=PARTS)
         self.row = Row(entry.name, entry.what)
+
+    def next_count(self) -> int | None:
+        """None: every limit's most is known, to one in PARTS."""
+        return next_level_of_any(self.plan, self.row.within)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,16 +100,15 @@ def streams(running: Sequence[Running], quick: bool, console: Console) -> None:
     waiting = [each for each in running if each.entry.streams]
     while waiting:
         for each in waiting:
-            count = each.entry.first if quick else each.search.next_count()
+            count = each.entry.first if quick else each.next_count()
             assert count is not None
             tries = 1 if quick else MOST_TRIES
             trial = _play(each, calls, count, console)
             while trial.others_cores > QUIET_CORES and (tries := tries - 1):
                 trial = _play(each, calls, count, console)
-            each.search.record(count, trial.delay_s)
             each.row.trials.append(trial)
-            each.row.take(each.search)
-        waiting = [] if quick else [each for each in waiting if each.search.next_count()]
+            each.row.take(each.plan)
+        waiting = [] if quick else [each for each in waiting if each.next_count()]
 
 
 def _play(each: Running, calls: Sequence[NDArray[np.int16]], count: int, console: Console) -> measure.Trial:

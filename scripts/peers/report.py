@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
+from parley.clients.capacity import search
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from scripts.peers.measure import Files, Trial
-    from scripts.peers.search import Search
     from scripts.scoring import WordErrors
 
 LIMITS_S = (0.1, 0.5)  # of p99 of the final after half-close
@@ -31,8 +32,17 @@ class Row:
     files: list[Files] = field(default_factory=list)
     errors: dict[str, WordErrors] = field(default_factory=dict)  # by set and RPC; empty: not its language
 
-    def take(self, search: Search) -> None:
-        self.held = {limit_s: search.held(limit_s) for limit_s in LIMITS_S}
+    @property
+    def within(self) -> dict[str, list[search.Trial]]:
+        """The trials as each limit judges them, by the limit's name, the widest first."""
+        return {
+            f"{limit_s:g}": [search.Trial.by_delay(trial.calls, trial.delay_s, limit_s) for trial in self.trials]
+            for limit_s in sorted(LIMITS_S, reverse=True)
+        }
+
+    def take(self, plan: search.Plan) -> None:
+        """What the trials so far say of the calls that are held."""
+        self.held = {float(limit): search.answer(plan, trials).held for limit, trials in self.within.items()}
 
     @property
     def ours(self) -> bool:
