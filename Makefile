@@ -21,7 +21,7 @@ unexport PARLEY_MODELS # a checkout's models are its own
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup models run demo test k2 test-k2 check lint proto format dist bench bench-peers gpu soak coverage clean
+.PHONY: help setup models run demo test test-slow k2 test-k2 check lint proto format dist bench bench-peers gpu soak coverage clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,16 +40,19 @@ run: $(VENV)/run.stamp $(MODEL)/SHA256SUMS ## a node on 127.0.0.1:50051 with the
 demo: $(VENV)/run.stamp $(MODEL)/SHA256SUMS ## a stereo call streamed live and files transcribed, words shown
 	@$(BIN)/python -m scripts.demo
 
-test: setup ## all tests
+test: setup ## all tests but the slow ones
 	$(BIN)/python -m pytest
+
+test-slow: setup ## the slow ones: measurements and studies at work
+	$(BIN)/python -m pytest -m slow
 
 check: lint test ## the gate: lint and test
 
 k2: $(VENV_K2)/k2.stamp ## the lattice search's lane: Python 3.10, torch 1.13.1 and k2 in .venv-k2, 5 GB
 	@$(MAKE) setup VENV=$(VENV_K2)
 
-test-k2: k2 ## all tests, in the lane that has k2
-	@$(MAKE) test VENV=$(VENV_K2)
+test-k2: k2 ## what Python 3.10, torch 1.13.1 and k2 can tell, in the lane that has them
+	$(VENV_K2)/bin/python -m pytest --lane k2
 
 lint: $(VENV)/dev.stamp ## format, lint, types, import contracts, protocol, generated code
 	$(BIN)/ruff format --check

@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 LONG, *SHORT = RECORDINGS
 HAS_K2 = importlib.util.find_spec("k2") is not None
-needs_k2 = pytest.mark.skipif(not HAS_K2, reason="k2 is in another lane: make test-k2")
 
 
 @pytest.mark.skipif(HAS_K2, reason="k2 is here")
@@ -89,7 +88,7 @@ def errors(name: str, words: dict[int, str]) -> float:
     return count_errors(words_of(name), " ".join(words.values())).rate
 
 
-@needs_k2
+@pytest.mark.k2
 async def test_a_graph_of_what_may_be_said_is_better_than_none(stub: SpeechAsyncStub) -> None:
     for name in (LONG, *SHORT[1:4]):
         plain = await recognize(stub, pcm_of(name), over())
@@ -97,7 +96,7 @@ async def test_a_graph_of_what_may_be_said_is_better_than_none(stub: SpeechAsync
         assert errors(name, with_words) < errors(name, plain)
 
 
-@needs_k2
+@pytest.mark.k2
 async def test_a_grammar_is_all_that_is_heard(stub: SpeechAsyncStub) -> None:
     said = {words_of(name) for name in SHORT}
     for name in SHORT:
@@ -107,14 +106,14 @@ async def test_a_grammar_is_all_that_is_heard(stub: SpeechAsyncStub) -> None:
         assert result.alternatives[0].transcript in said
 
 
-@needs_k2
+@pytest.mark.k2
 async def test_a_live_final_is_over_a_grammar_if_its_call_asks(stub: SpeechAsyncStub) -> None:
     pieces = cut(pcm_of(SHORT[0]), 6_400)
     assert await stream(stub, pieces, over("menu")) == {0: words_of(SHORT[0])}
     assert (await stream(stub, pieces, PCM))[0] != words_of(SHORT[0])  # by beams, over anything
 
 
-@needs_k2
+@pytest.mark.k2
 async def test_the_lattice_holds_what_was_said(stub: SpeechAsyncStub) -> None:
     request = pb.RecognizeRequest(config=over("speech", alternatives=5, lattice=True), audio=pcm_of(SHORT[0]))
     (result,) = (await stub.Recognize(request)).results
@@ -136,7 +135,7 @@ async def test_the_lattice_holds_what_was_said(stub: SpeechAsyncStub) -> None:
     assert tuple(best.transcript.split()) in point[result.lattice.points - 1]
 
 
-@needs_k2
+@pytest.mark.k2
 async def test_what_there_is_no_graph_for_is_refused(stub: SpeechAsyncStub) -> None:
     for config, expected in ((over("dinner"), "one of tokens, menu, speech"), (over("../menu"), "one of tokens")):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -145,7 +144,7 @@ async def test_what_there_is_no_graph_for_is_refused(stub: SpeechAsyncStub) -> N
         assert expected in (refused.value.details() or "")
 
 
-@needs_k2
+@pytest.mark.k2
 async def test_batches_and_neighbours_change_no_words(stub: SpeechAsyncStub) -> None:
     kinds = (over(), over("speech"), over("menu"))
     alone = {(name, at): await recognize(stub, pcm_of(name), kind) for name in SHORT for at, kind in enumerate(kinds)}
@@ -154,7 +153,7 @@ async def test_batches_and_neighbours_change_no_words(stub: SpeechAsyncStub) -> 
     assert together == [alone[each] for each in asked]
 
 
-@needs_k2
+@pytest.mark.k2
 async def test_live_calls_go_on_beside_lattices(stub: SpeechAsyncStub) -> None:
     """While recordings are being searched, interim results still come before the call has ended."""
     files = [asyncio.ensure_future(recognize(stub, pcm_of(LONG), over("speech", lattice=True))) for _ in range(6)]

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+pytestmark = pytest.mark.k2
 k2 = pytest.importorskip("k2", reason="k2 is in another lane: make test-k2")
 
 WIDE = LatticeConfig(

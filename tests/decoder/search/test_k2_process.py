@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-pytest.importorskip("k2", reason="k2 is in another lane: make test-k2")
+pytestmark = pytest.mark.k2
 
 DIGITS = "#JSGF V1.0; public <d> = (zero | one | two | three | four | five | six | seven | eight | nine)+;"
 VOCABULARY = Vocabulary.read_tokens(FIRST_MODEL / "tokens.txt")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
 import random
 import struct
@@ -150,7 +149,6 @@ def test_other_files_are_refused(tmp_path: Path, change: object, fault: str) -> 
         read_sphinx(path)
 
 
-@pytest.mark.skipif(importlib.util.find_spec("pocketsphinx") is None, reason="pocketsphinx is not installed")
 def test_the_packages_own_model_scores_as_the_package_does() -> None:
     from pocketsphinx import Config, LogMath, NGramModel
 
