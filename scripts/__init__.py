@@ -1,1 +1,1 @@
-"""What the Makefile runs: code generation, the demo, measurements. Nothing imports it."""
+"""Measurements and generators; README.md lists their commands. Nothing that is installed imports it."""
