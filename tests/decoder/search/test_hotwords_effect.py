@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import time
+from functools import cache
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,6 +42,12 @@ def recognizer() -> Iterator[Recognizer]:
     )
     with Recognizer(config) as recognizer:
         yield recognizer
+
+
+@pytest.fixture(scope="module")
+def plain(recognizer: Recognizer) -> Callable[[Hear, str], list[str]]:
+    """The words without hotwords."""
+    return cache(lambda hear, recording: hear(recognizer, recording, ()))
 
 
 def as_file(recognizer: Recognizer, recording: str, hotwords: Sequence[str]) -> list[str]:
@@ -96,9 +103,9 @@ def times(phrase: str, words: Sequence[str]) -> int:
     ],
 )
 def test_rare_words_are_found_that_were_not(
-    recognizer: Recognizer, hear: Hear, recording: str, said: dict[str, int]
+    recognizer: Recognizer, plain: Callable[[Hear, str], list[str]], hear: Hear, recording: str, said: dict[str, int]
 ) -> None:
-    without, found = hear(recognizer, recording, ()), hear(recognizer, recording, tuple(said))
+    without, found = plain(hear, recording), hear(recognizer, recording, tuple(said))
     for phrase, count in said.items():
         assert times(phrase, without) < count, phrase
         assert times(phrase, found) == count, phrase
@@ -106,7 +113,9 @@ def test_rare_words_are_found_that_were_not(
 
 @pytest.mark.parametrize("recording", SPEECH)
 @pytest.mark.parametrize("hear", [as_file, as_stream])
-def test_unrelated_hotwords_change_nothing(recognizer: Recognizer, hear: Hear, recording: str) -> None:
-    plain = hear(recognizer, recording, ())
-    assert plain
-    assert hear(recognizer, recording, UNRELATED) == plain
+def test_unrelated_hotwords_change_nothing(
+    recognizer: Recognizer, plain: Callable[[Hear, str], list[str]], hear: Hear, recording: str
+) -> None:
+    without = plain(hear, recording)
+    assert without
+    assert hear(recognizer, recording, UNRELATED) == without
