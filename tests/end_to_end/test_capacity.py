@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from parley.clients.cli import main as cli
 from scripts.node_process import NodeProcess
 from scripts.speech import DATA
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    import pytest
 
 
 def test_files_at_a_node_of_its_own(tmp_path: Path) -> None:
@@ -46,6 +46,7 @@ def test_files_at_a_node_of_its_own(tmp_path: Path) -> None:
     assert drawn.read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_a_node_elsewhere_holds_what_its_pool_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = tmp_path / "found.json"
     limits = ("--passes", "first", "--decoders", "1")

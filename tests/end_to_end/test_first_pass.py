@@ -15,28 +15,23 @@ from parley.asr.v1 import speech_pb2 as pb
 from parley.asr.v1 import speech_pb2_grpc
 from scripts.node_process import NodeProcess
 from tests.end_to_end.calls import cut, end, open_request
+from tests.end_to_end.conftest import DECODERS_OF_BOTH as DECODERS
 from tests.end_to_end.metrics import read_metric
 from tests.speech import RATE, RECORDINGS, pcm_of
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterable
 
     from parley.asr.v1.speech_pb2_grpc import SpeechAsyncStub
 
-DECODERS = 64
 FIRST, SECOND, BOTH = "en-streaming", "moonshine-tiny-en", ""
 SHORT = RECORDINGS[1:]
 CANCELS = 300
 
 
 @pytest.fixture(scope="module")
-def node() -> Iterator[NodeProcess]:
-    with NodeProcess(
-        "--passes", "both", "--decoders", str(DECODERS), "--pool-wait-s", "100", "--stream-wait-s", "100"
-    ) as running:
-        yield running
-        assert running.stop() == 0, "".join(running.log[-50:])
-        assert [line for line in running.log if json.loads(line)["level"] in ("error", "critical")] == []
+def node(node_of_both: NodeProcess) -> NodeProcess:
+    return node_of_both
 
 
 @pytest.fixture
@@ -109,9 +104,10 @@ async def test_pieces_do_not_change_words(stub: SpeechAsyncStub) -> None:
     for name in RECORDINGS:
         audio = pcm_of(name)
         edges = [0, *sorted(chance.randrange(len(audio)) for _ in range(20)), len(audio)]
-        pieces = [audio[start:stop] for start, stop in itertools.pairwise(edges)]
-        by_size = [said(await results(stub, cut(audio, RATE * 2 * ms // 1000), FIRST)) for ms in (20, 1000)]
-        assert by_size == [said(await results(stub, pieces, FIRST))] * 2
+        ways = [cut(audio, RATE * 2 * ms // 1000) for ms in (20, 1000)]
+        ways.append([audio[start:stop] for start, stop in itertools.pairwise(edges)])
+        heard = await asyncio.gather(*(results(stub, pieces, FIRST) for pieces in ways))
+        assert [said(each) for each in heard] == [said(heard[0])] * len(ways)
 
 
 async def test_interim_results_come_with_the_chunks(stub: SpeechAsyncStub) -> None:

@@ -10,13 +10,16 @@ import sys
 import sysconfig
 from typing import TYPE_CHECKING, Any
 
-from scripts.node_process import NodeProcess
+import pytest
+
 from scripts.scoring import count_errors
 from scripts.speech import ROOT, call_text
 from tests.speech import words_of
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from scripts.node_process import NodeProcess
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```bash\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
@@ -89,6 +92,7 @@ def test_python_prints_both_kinds_of_words(node: NodeProcess) -> None:
         assert count_errors(call_text(channel), " ".join(said)).rate <= 0.15
 
 
+@pytest.mark.slow
 def test_capacity_is_looked_for(node: NodeProcess, tmp_path: Path) -> None:
     said = run_block("parley capacity", node, TMPDIR=str(tmp_path))
     assert "calls held in" in said or "calls did not" in said  # which of them is the machine's affair
@@ -100,9 +104,8 @@ def test_parse_messages_reads_what_grpcurl_prints() -> None:
     assert parse_messages("") == []
 
 
-def test_a_hotword_is_heard() -> None:
-    with NodeProcess("--passes", "both", "--decoders", "4") as searching:
-        heard = run_block("--hotword", searching)
+def test_a_hotword_is_heard(node_of_both: NodeProcess) -> None:
+    heard = run_block("--hotword", node_of_both)
     assert count_errors(words_of("austen_1.flac"), heard).rate < 0.6  # by early weights
 
 

@@ -23,6 +23,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.slow
 def test_demo_shows_the_words_and_exits_0() -> None:
     done = run("scripts.demo")
     assert done.returncode == 0, done.stdout + done.stderr

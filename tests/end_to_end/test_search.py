@@ -187,15 +187,35 @@ class Reloaded:
         maps = Path(f"/proc/{self._node.process.pid}/maps").read_text(encoding="utf-8").splitlines()
         return ["(deleted)" not in line for line in maps if str(self.language_model) in line]
 
+    async def has_one(self) -> None:
+        """Until the file of now is all that is mapped: when a call's words are out, its decoder is not yet back."""
+        while self.mapped() != [True]:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+
+
+def write_files(language_model: Path, hotwords: Path) -> None:
+    """What the node begins with: what is said in the recordings, and no hotwords."""
+    write_lm(language_model, map(words_of, RECORDINGS))
+    hotwords.write_text("# none yet\n")
+
+
+@pytest.fixture(scope="module")
+def its_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Reloaded]:
+    folder: Path = tmp_path_factory.mktemp("files")
+    files = folder / "own.lm", folder / "names"
+    write_files(*files)
+    with started("--language-model", str(files[0]), "--hotwords-file", str(files[1])) as node:
+        yield Reloaded(node, *files)
+        assert node.stop() == 0, "".join(node.log[-50:])
+
 
 @pytest.fixture
-def reloaded(tmp_path: Path) -> Iterator[Reloaded]:
-    language_model = write_lm(tmp_path / "own.lm", map(words_of, RECORDINGS))
-    hotwords = tmp_path / "names"
-    hotwords.write_text("# none yet\n")
-    with started("--language-model", str(language_model), "--hotwords-file", str(hotwords)) as node:
-        yield Reloaded(node, language_model, hotwords)
-        assert node.stop() == 0, "".join(node.log[-50:])
+async def reloaded(its_node: Reloaded) -> Reloaded:
+    """With the files that it began with."""
+    write_files(its_node.language_model, its_node.hotwords)
+    await its_node.hang_up("reloaded")
+    await its_node.has_one()
+    return its_node
 
 
 @pytest.fixture
@@ -233,9 +253,7 @@ async def test_new_calls_get_a_new_language_model_and_open_ones_keep_theirs(
 
     kept = {name: text(await finish(call, rest)) for name, (call, rest) in calls.items()}
     assert kept == old
-    # In a call's last moment its words are out and its decoder is not yet back.
-    while reloaded.mapped() != [True]:  # noqa: ASYNC110
-        await asyncio.sleep(0.01)
+    await reloaded.has_one()
     assert {name: await words(its_stub, name) for name in SHORT} == new
 
 
