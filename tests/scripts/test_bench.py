@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.mark.slow
 def test_a_small_run_measures_everything(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = tmp_path / "report.json"
     flags = ["--passes", "first", "--shares", "2", "--calls", "2", "--seconds", "5"]

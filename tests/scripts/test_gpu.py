@@ -99,6 +99,7 @@ def test_a_rehearsal() -> None:
     assert found(speed.second_pass)["a batch of 2"].ok
 
 
+@pytest.mark.slow
 def test_a_rehearsal_with_a_node() -> None:
     alone, shared = found(node.streams, setup(call_s=0.2)).values()
     assert (alone.what, shared.what) == ("2 calls, best_path, 1 node", "4 calls, beam, 2 nodes")

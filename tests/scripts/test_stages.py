@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
+import pytest
+
 from scripts import stages
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    import pytest
 
-
+@pytest.mark.slow
 def test_every_stage_costs_something(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     told = tmp_path / "stages.json"
     assert stages.main(["--seconds", "4", "--rows", "2", "--precision", "float32", "--json", str(told)]) == 0
