@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 # A busy machine is no fault of the code: nothing here judges by the clock.
 settings.register_profile("parley", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("parley")
+
+# A job in the background has Ctrl-C ignored, and so have its children: a test that sends it would wait in vain.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 HERE = Path(__file__).parent
 ROOMS_OF_BOTH_LANES = ("decoder/models", "decoder/search")  # numerics: another torch, numpy and numba
