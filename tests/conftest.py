@@ -29,7 +29,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 HERE = Path(__file__).parent
 ROOMS_OF_BOTH_LANES = (
     *("decoder/models", "decoder/search", "decoder/test_"),  # another torch, numpy and numba
-    *("clients", "server"),  # another Python's asyncio
+    *("clients", "server", "wire"),  # another Python's asyncio
 )
 K2_LANE = "Python 3.10, torch 1.13.1, k2"
 NO_K2 = "k2 is in another lane: make test-k2"
