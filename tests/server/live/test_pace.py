@@ -262,9 +262,11 @@ async def test_cancels_at_any_point_bring_every_decoder_back(serve: Serve, strea
 
     for _ in range(20):
         await asyncio.gather(*(give_up() for _ in range(10)))
-    (await asyncio.wrap_future(running.recognizer.pool.request(3))).release()
-    assert running.recognizer.pool.snapshot().busy == 0
-    assert running.recognizer.pool.snapshot().waiting == 0
+    pool = running.recognizer.pool
+    (await asyncio.wrap_future(pool.request(3))).release()
+    # A call that was given up may reach the node after all, and has a decoder for a moment.
+    while pool.snapshot().busy or pool.snapshot().waiting:  # noqa: ASYNC110  # a pool tells nobody
+        await asyncio.sleep(0.001)
 
 
 async def test_the_server_ends_a_stream_whose_client_still_sends(running: Running) -> None:
