@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from parley.decoder.model_folder import ModelFolder
-from parley.decoder.models.acoustic import load_acoustic_model
+from parley.decoder.models.registry import load_acoustic_model
 from parley.decoder.search.calibration import Calibration
 from parley.decoder.search.language_model import LanguageModel
 from scripts.calibrate import CHUNK_MS, Figures, Listener, chances, fit
