@@ -21,7 +21,7 @@ from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.streaming_ctc import StreamingCtc
 from parley.decoder.search import beam as module
 from parley.decoder.search.beam import Beam
-from parley.decoder.search.beam_kernel import LISTED
+from parley.decoder.search.beam_state import LISTED
 from parley.decoder.search.calibration import Calibration
 from parley.decoder.search.ctc import Path
 from parley.decoder.search.forced import collapsed, forced_alignment

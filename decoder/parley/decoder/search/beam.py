@@ -1,8 +1,8 @@
 """Prefix beam search with a word language model and hotwords, behind Search. Knows tokens, frames and words' bytes.
 
-The searching itself is compiled (parley.decoder.search.beam_kernel), a call for all utterances that want the same, with
-Python's lock free: they may be searched side by side. What a slot may hold is allocated at start; beside it grows
-nothing with the utterance.
+The searching itself is compiled (beam_kernel.py, over beam_state.py; beam_readings.py reads what was found), a call for
+all utterances that want the same, with Python's lock free: they may be searched side by side. What a slot may hold is
+allocated at start; beside it grows nothing with the utterance.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from parley.decoder.search import beam_kernel as kernel
+from parley.decoder.search import beam_kernel, beam_readings, beam_state
 from parley.decoder.search.calibration import Calibration
 from parley.decoder.search.ctc import Path, Wishes
 from parley.decoder.search.hotwords import automaton
@@ -54,9 +54,9 @@ class Beam:
         self._calibration = calibration or Calibration()
         self._pieces = {lower: _pieces(vocabulary, lower) for lower in (False, True)}
         self._beams = _beams(slots)
-        self._slots = [kernel.Beams(*(part[slot] for part in self._beams)) for slot in range(slots)]
+        self._slots = [beam_state.Beams(*(part[slot] for part in self._beams)) for slot in range(slots)]
         self._wishes: list[Wishes | None] = [None] * slots
-        self._weights: list[kernel.Weights] = [self._weigh(None)] * slots
+        self._weights: list[beam_state.Weights] = [self._weigh(None)] * slots
         self._best: list[tuple[int, Path]] = [(0, Path())] * slots  # by slot: the best prefix's hash, and the best path
         self.slot_bytes = sum(part.nbytes for part in _beams(1))
         if slots:
@@ -75,16 +75,16 @@ class Beam:
         assert wishes is not None
         self._wishes[slot], self._weights[slot] = wishes, self._weigh(wishes)
         self._best[slot] = (0, Path())
-        kernel.begin(self._slots[slot], wishes.language_model.context(wishes.before), wishes.hotwords)
+        beam_state.begin(self._slots[slot], wishes.language_model.context(wishes.before), wishes.hotwords)
 
     def clear(self, slot: int) -> None:
         self._wishes[slot] = None  # a language model that was taken away is free with its last utterance
         self._best[slot] = (0, Path())
 
-    def _weigh(self, wishes: Wishes | None) -> kernel.Weights:
+    def _weigh(self, wishes: Wishes | None) -> beam_state.Weights:
         ours = self._settings
         with_words = wishes is not None and wishes.language_model.order > 0 and wishes.language_weight > 0
-        return kernel.Weights(
+        return beam_state.Weights(
             blank=self._blank,
             beam=wishes.beam if wishes is not None else 1,
             # Alone the network's own idea of how much is said holds.
@@ -110,7 +110,7 @@ class Beam:
         frames: NDArray[np.int64],
         share: Sequence[int],
     ) -> None:
-        alike: dict[tuple[int, int, kernel.Weights], tuple[Wishes, list[int]]] = {}
+        alike: dict[tuple[int, int, beam_state.Weights], tuple[Wishes, list[int]]] = {}
         for row in share:
             slot = slots[row]
             wishes = self._wishes[slot]
@@ -119,17 +119,8 @@ class Beam:
             alike.setdefault(kind, (wishes, []))[1].append(row)
         for (_, _, weights), (wishes, rows) in alike.items():
             model = wishes.language_model
-            kernel.advance_rows(
-                self._beams,
-                np.array(rows, np.int64),
-                slots,
-                log_probs,
-                frames,
-                self._pieces[model.lower],
-                model.tables,
-                wishes.hotwords,
-                weights,
-            )
+            guide = beam_state.Guide(self._pieces[model.lower], model.tables, wishes.hotwords, weights)
+            beam_kernel.advance_rows(self._beams, np.array(rows, np.int64), slots, log_probs, frames, guide)
 
     def best(self, slot: int) -> Path:
         beams, wishes, (known, path) = self._slots[slot], self._wishes[slot], self._best[slot]
@@ -142,7 +133,7 @@ class Beam:
             self._best[slot] = prefix, path
         return path
 
-    def _stability(self, beams: kernel.Beams, path: Path, model: LanguageModel) -> float:
+    def _stability(self, beams: beam_state.Beams, path: Path, model: LanguageModel) -> float:
         words = self._vocabulary.words(path.tokens)
         if not words:
             return 0.0
@@ -158,8 +149,8 @@ class Beam:
         found = int(beams.counts[0])
         scores, order = np.zeros((found, 3)), np.zeros(found, np.int64)
         shares = np.zeros(int(beams.counts[2]) + 1)  # room for a word a frame
-        kernel.finished(beams, wishes.language_model.tables, wishes.hotwords, self._weights[slot], scores)
-        kept, words = kernel.readings(beams, self._pieces[False], scores, order, shares)
+        beam_readings.finished(beams, wishes.language_model.tables, wishes.hotwords, self._weights[slot], scores)
+        kept, words = beam_readings.readings(beams, self._pieces[False], scores, order, shares)
         best, *others = [
             replace(self._path(beams, at), scores=Scores(*scores[at].tolist()))
             for at in order[: min(kept, count)].tolist()
@@ -175,9 +166,9 @@ class Beam:
             confidences.append(self._calibration.confidence_of(share, mean_log_prob, len(span), known))
         return tuple(confidences)
 
-    def _path(self, beams: kernel.Beams, at: int) -> Path:
-        links = np.empty(int(beams.counts[2]) + 1, kernel.LINK)
-        links = links[: kernel.trace(beams, at, links)][::-1]
+    def _path(self, beams: beam_state.Beams, at: int) -> Path:
+        links = np.empty(int(beams.counts[2]) + 1, beam_state.LINK)
+        links = links[: beam_state.trace(beams, at, links)][::-1]
         return Path(
             tuple(links["token"].tolist()),
             tuple(zip(links["start"].tolist(), links["end"].tolist(), strict=True)),
@@ -190,16 +181,16 @@ def _knows(model: LanguageModel, word: str) -> bool:
     return not model.order or model.ids([word]) != [0]
 
 
-def _beams(slots: int) -> kernel.Beams:
-    return kernel.Beams(
-        np.zeros((slots, MOST_BEAM), kernel.HYPOTHESIS),
+def _beams(slots: int) -> beam_state.Beams:
+    return beam_state.Beams(
+        np.zeros((slots, MOST_BEAM), beam_state.HYPOTHESIS),
         np.zeros((slots, MOST_BEAM, MOST_CONTEXT), np.int32),
-        np.zeros((slots, LINKS_A_SLOT), kernel.LINK),
+        np.zeros((slots, LINKS_A_SLOT), beam_state.LINK),
         np.zeros((slots, 3), np.int64),
     )
 
 
-def _pieces(vocabulary: Vocabulary, lower: bool) -> kernel.Pieces:
+def _pieces(vocabulary: Vocabulary, lower: bool) -> beam_state.Pieces:
     """The tokens' bytes as the language model writes them. A token that is no text, such as <unk>, has none."""
     texts = [piece.replace(SPACE, b"") for piece in vocabulary.pieces]
     texts = [
@@ -210,4 +201,4 @@ def _pieces(vocabulary: Vocabulary, lower: bool) -> kernel.Pieces:
         texts = [text.decode(errors="surrogateescape").lower().encode(errors="surrogateescape") for text in texts]
     starts = np.cumsum([0, *map(len, texts)], dtype=np.int64)
     begins = np.array([vocabulary.begins_word(piece) for piece in vocabulary.pieces])
-    return kernel.Pieces(np.frombuffer(b"".join(texts), np.uint8), starts, begins)
+    return beam_state.Pieces(np.frombuffer(b"".join(texts), np.uint8), starts, begins)

@@ -2,7 +2,8 @@
 
 Hannun et al. 2014 ("First-Pass Large Vocabulary Continuous Speech Recognition using Bi-Directional Recurrent DNNs"): a
 hypothesis is a prefix of tokens with the probability of all alignments that end in a blank and of all that end in its
-last token. Beside those sums each keeps its best alignment of either kind, as links back through its tokens, for times.
+last token. A frame is taken in four parts: every hypothesis stays as it is, each grows by the likely tokens, the best
+of all these candidates are chosen, and they become the hypotheses.
 
 A word's language model score is added when its last token is known, which is when the next word begins; until then the
 best unigram of the words that it may still become stands in its place.
@@ -14,180 +15,230 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from parley.decoder.search.beam_state import (
+    HYPOTHESIS,
+    LISTED,
+    NEVER,
+    NO_WORD,
+    START,
+    Beams,
+    Guide,
+    Pieces,
+    Weights,
+    add,
+    close,
+    compact,
+    hashed,
+    score_of_word,
+)
 from parley.decoder.search.compiled import compiled
 from parley.decoder.search.hotwords import SPACE, Automaton, step
-from parley.decoder.search.language_model import Tables, follow, word_score
+from parley.decoder.search.language_model import Tables, follow
 from parley.decoder.values import MOST_CONTEXT
 
 if TYPE_CHECKING:
+    from typing import Any, TypeAlias
+
     from numpy.typing import NDArray
 
-NEVER = -1e30  # the logarithm of nothing, with room to subtract from
-LISTED = -12.0  # log-probability of an unknown word that is a hotword: about a rare word's
-START = 0  # of the words' tree: between words
+    Record: TypeAlias = Any  # an element of a structured array
+
 SLACK = 1e-6  # for rounding, where a score is compared with what it may be at most
-NO_WORD = -1  # in the words' tree: nothing that the language model knows begins so
+UNCHANGED, BY_BLANK, BY_TOKEN = 0, 1, 2  # what the best alignment that ends in the last token had before it
 
-HYPOTHESIS = np.dtype(
+ORIGIN = np.dtype(
     [
-        ("prefix", np.uint64),  # a hash of the tokens
-        ("last", np.int32),  # token, -1: none yet
-        ("words", np.int32),
-        ("blank", np.float64),  # log-probability of all alignments that end in a blank,
-        ("token", np.float64),  # and of all that end in the last token
-        ("best_blank", np.float64),  # the same of the best alignment alone
-        ("best_token", np.float64),
-        ("closed", np.int32),  # link to the last token, in the best alignment that ends in a blank
-        ("before", np.int32),  # link to the token before the last, in the best alignment that ends in the last,
-        ("start", np.int32),  # which has the last token in these frames [start, end)
-        ("end", np.int32),
-        ("peak", np.float64),  # and this log-probability at best
-        ("node", np.int32),  # of the words' tree, where the last word is
+        ("source", np.int32),  # hypothesis that a candidate comes from
+        ("via", np.int8),  # UNCHANGED, BY_BLANK or BY_TOKEN
+        ("closes", np.int8),  # whether the alignment that ends in a blank closes the last token now
+    ]
+)
+ENDING = np.dtype(  # of a hypothesis, if its last word ends with it
+    [
+        ("known", np.int8),  # once somebody has asked
+        ("word", np.int32),
+        ("score", np.float64),
         ("state", np.int32),  # of the hotwords' automaton
-        ("language", np.float64),  # log-probability of the whole words
-        ("ahead", np.float64),  # of the last word, as far as it is known
-        ("earned", np.float64),  # by hotwords
-        ("total", np.float64),
+        ("gained", np.float64),  # by hotwords
     ]
 )
-LINK = np.dtype(
-    [
-        ("parent", np.int32),  # -1: none
-        ("token", np.int32),
-        ("start", np.int32),
-        ("end", np.int32),
-        ("peak", np.float64),
-    ]
-)
-WORD = np.dtype([("text", np.uint64), ("start", np.int32), ("end", np.int32)])  # text: a hash of its bytes
-EMPTY = np.uint64(14695981039346656037)  # the hash of nothing
 
 
-class Pieces(NamedTuple):
-    """The vocabulary's bytes: of token t text[starts[t]:starts[t + 1]], its space left out if `begins[t]`: a word."""
+class Scratch(NamedTuple):
+    """Room to work in, the same for every frame.
 
-    text: NDArray[np.uint8]
-    starts: NDArray[np.int64]
-    begins: NDArray[np.bool_]
+    candidates: every hypothesis as it stays, in its order, and behind them those that are a token longer; origins: of
+    each. order: the best of them, sorted. leading: the best scores yet, sorted: below the last of them nothing is kept.
 
+    Of the hypotheses: sums, of both probabilities; mosts (beam, 2), what a longer one has beside its probability, at
+    most: in its word, and with a new one but for what this begins with. For a word has a probability, whose logarithm
+    is not above 0, and begins no likelier than it can end. closed: the link to its last token, -1 until there is one.
 
-class Beams(NamedTuple):
-    """One utterance's state, or with a dimension more in front that of every slot. hypotheses (beam,), contexts (beam,
-    MOST_CONTEXT) word ids, the last word first, -1 none; links; counts: hypotheses, links and frames in use."""
+    Of the tokens: near and values, those to be tried; is_last, whether some hypothesis ends in it.
+    """
 
-    hypotheses: NDArray[np.void]
-    contexts: NDArray[np.int32]
-    links: NDArray[np.void]
-    counts: NDArray[np.int64]
-
-
-class Weights(NamedTuple):
-    """What counts how much; see parley.decoder.search.settings.BeamSettings."""
-
-    blank: int
-    beam: int
-    blank_penalty: float
-    language: float
-    word: float
-    unknown: float
-    token_beam: float
-    score_beam: float
-    tokens: int
+    candidates: NDArray[np.void]
+    origins: NDArray[np.void]
+    order: NDArray[np.int32]
+    leading: NDArray[np.float64]
+    sums: NDArray[np.float64]
+    mosts: NDArray[np.float64]
+    endings: NDArray[np.void]
+    closed: NDArray[np.int32]
+    near: NDArray[np.int32]
+    values: NDArray[np.float32]
+    is_last: NDArray[np.bool_]
+    hypotheses: NDArray[np.void]  # the next ones,
+    contexts: NDArray[np.int32]  # and theirs
+    marks: NDArray[np.int32]  # of the links
 
 
 @compiled
-def begin(beams: Beams, context: NDArray[np.int32], hotwords: Automaton) -> None:
-    """An utterance: one empty hypothesis behind these words, the last first."""
-    beams.counts[0], beams.counts[1], beams.counts[2] = 1, 0, 0
-    first = beams.hypotheses[0]
-    first.prefix, first.last, first.words = EMPTY, -1, 0
-    first.blank, first.token, first.best_blank, first.best_token = 0.0, NEVER, 0.0, NEVER
-    first.closed, first.before, first.start, first.end, first.peak = -1, -1, 0, 0, NEVER
-    first.node, first.state = START, step(hotwords, 0, SPACE)[0]
-    first.language, first.ahead, first.earned, first.total = 0.0, 0.0, 0.0, 0.0
-    beams.contexts[0] = -1
-    for at in range(min(len(context), MOST_CONTEXT)):
-        beams.contexts[0, at] = context[at]
+def advance_rows(
+    beams: Beams,
+    rows: NDArray[np.int64],
+    slots: NDArray[np.int64],
+    log_probs: NDArray[np.float32],
+    frames: NDArray[np.int64],
+    guide: Guide,
+) -> None:
+    """Takes the next frames of these rows' utterances, which want the same. slots, frames: by row; log_probs (rows,
+    frames, tokens)."""
+    scratch = _scratch(beams, log_probs.shape[2], guide.weights)
+    for row in rows:
+        slot = slots[row]
+        one = Beams(beams.hypotheses[slot], beams.contexts[slot], beams.links[slot], beams.counts[slot])
+        for frame in range(frames[row]):
+            _advance(one, log_probs[row, frame], guide, scratch)
 
 
 @compiled
-def _add(a: float, b: float) -> float:
-    """log(exp(a) + exp(b))"""
-    most, least = max(a, b), min(a, b)
-    if least < most - 40:
-        return most
-    return float(most + np.log1p(np.exp(least - most)))
+def _scratch(beams: Beams, tokens: int, weights: Weights) -> Scratch:
+    """For utterances that want the same, over so many tokens."""
+    beam = weights.beam
+    room = beam * (2 + weights.tokens)
+    return Scratch(
+        candidates=np.empty(room, HYPOTHESIS),
+        origins=np.empty(room, ORIGIN),
+        order=np.empty(beam, np.int32),
+        leading=np.empty(beam),
+        sums=np.empty(beam),
+        mosts=np.empty((beam, 2)),
+        endings=np.empty(beam, ENDING),
+        closed=np.empty(beam, np.int32),
+        near=np.empty(tokens, np.int32),
+        values=np.empty(tokens, np.float32),
+        is_last=np.zeros(tokens, np.bool_),
+        hypotheses=np.empty(beams.hypotheses.shape[1], HYPOTHESIS),
+        contexts=np.empty(beams.contexts.shape[1:], np.int32),
+        marks=np.empty(beams.links.shape[1], np.int32),
+    )
 
 
 @compiled
-def _hash(prefix: np.uint64, token: int) -> np.uint64:
-    mixed: np.uint64 = (prefix ^ np.uint64(token + 1)) * np.uint64(1099511628211)
-    mixed ^= mixed >> np.uint64(29)
-    mixed *= np.uint64(0x9E3779B97F4A7C15)
-    return mixed
+def _advance(beams: Beams, row: NDArray[np.float32], guide: Guide, scratch: Scratch) -> None:
+    """Takes an utterance's next frame (tokens,)."""
+    weights = guide.weights
+    _make_room(beams, weights.beam, scratch.marks)
+    best = _stay(beams, row, weights, scratch)
+    best, tried = _grow(beams, row, guide, scratch, best)
+    kept = _choose(scratch.candidates, tried, best - weights.score_beam, scratch.order)
+    _become(beams, guide.pieces, scratch, kept)
 
 
 @compiled
-def _word_score(
-    tables: Tables, weights: Weights, node: int, context: NDArray[np.int32], listed: bool
-) -> tuple[float, int]:
-    """The log-probability of the word that ends in `node`, and its id. listed: it is of a hotword phrase."""
-    word = tables.word[node] if node > START else 0
-    if word <= 0:
-        return max(LISTED, weights.unknown) if listed else weights.unknown, 0
-    return word_score(tables, context, word), word
+def _make_room(beams: Beams, beam: int, marks: NDArray[np.int32]) -> None:
+    """For the links of a frame."""
+    counts, room = beams.counts, len(beams.links) - beam * 2
+    if counts[1] > room:
+        compact(beams, marks)
+        while counts[1] > room and counts[0] > 1:
+            counts[0] = counts[0] // 2  # they are sorted: the worse half goes
+            compact(beams, marks)
 
 
 @compiled
-def _compact(beams: Beams, marks: NDArray[np.int32]) -> None:
-    """Keeps the links that a hypothesis still leads to. A link's parent lies before it."""
-    hypotheses, links, counts = beams.hypotheses, beams.links, beams.counts
-    used = counts[1]
-    marks[:used] = 0
-    for at in range(counts[0]):
-        if hypotheses[at].closed >= 0:
-            marks[hypotheses[at].closed] = 1
-        if hypotheses[at].before >= 0:
-            marks[hypotheses[at].before] = 1
-    for at in range(used - 1, -1, -1):
-        if marks[at] and links[at].parent >= 0:
-            marks[links[at].parent] = 1
-    kept = 0
-    for at in range(used):
-        if marks[at]:
-            links[kept] = links[at]
-            if links[kept].parent >= 0:
-                links[kept].parent = marks[links[kept].parent] - 1
-            kept += 1
-            marks[at] = kept
-    for at in range(counts[0]):
-        if hypotheses[at].closed >= 0:
-            hypotheses[at].closed = marks[hypotheses[at].closed] - 1
-        if hypotheses[at].before >= 0:
-            hypotheses[at].before = marks[hypotheses[at].before] - 1
-    counts[1] = kept
+def _stay(beams: Beams, row: NDArray[np.float32], weights: Weights, scratch: Scratch) -> float:
+    """Tries every prefix as it is, by a blank or by its last token again; the best score."""
+    blank, at = row[weights.blank] - weights.blank_penalty, beams.counts[2]
+    best = NEVER
+    scratch.leading[:] = NEVER
+    for h in range(beams.counts[0]):
+        one = beams.hypotheses[h]
+        scratch.candidates[h] = one
+        stay, origin = scratch.candidates[h], scratch.origins[h]
+        origin.source, origin.via, origin.closes = h, UNCHANGED, one.best_token > one.best_blank
+        both = add(one.blank, one.token)
+        stay.blank, stay.best_blank = both + blank, max(one.best_blank, one.best_token) + blank
+        if one.last >= 0:
+            scratch.is_last[one.last] = True
+            stay.token, stay.best_token = one.token + row[one.last], one.best_token + row[one.last]
+            stay.end, stay.peak = at + 1, max(one.peak, float(row[one.last]))
+        stay.total = one.total - both + add(stay.blank, stay.token)
+        best = max(best, stay.total)
+        _enter(scratch.leading, stay.total)
+        bonus = weights.word * one.words + max(0.0, weights.word)
+        scratch.mosts[h, 0] = bonus + weights.language * (one.language + max(one.ahead, weights.unknown))
+        scratch.mosts[h, 1] = bonus + weights.language * one.language
+        scratch.sums[h], scratch.closed[h], scratch.endings[h].known = both, -1, False
+    return best
 
 
 @compiled
-def _close(beams: Beams, at: int) -> int:
-    """A link to the last token of a hypothesis's best alignment that ends in it."""
-    one, used = beams.hypotheses[at], beams.counts[1]
-    link = beams.links[used]
-    link.parent, link.token, link.start, link.end, link.peak = one.before, one.last, one.start, one.end, one.peak
-    beams.counts[1] = used + 1
-    return int(used)
-
-
-@compiled
-def _enter(leading: NDArray[np.float64], score: float) -> None:
-    """Puts a score into its place among the best, which are sorted; the last goes."""
-    place = len(leading) - 1
-    if score <= leading[place]:
-        return
-    while place > 0 and leading[place - 1] < score:
-        leading[place] = leading[place - 1]
-        place -= 1
-    leading[place] = score
+def _grow(beams: Beams, row: NDArray[np.float32], guide: Guide, scratch: Scratch, best: float) -> tuple[float, int]:
+    """Tries every prefix with each likely token behind it; the best score of all, and how many candidates there are."""
+    pieces, tables, hotwords, weights = guide
+    hypotheses, count, at = beams.hypotheses, beams.counts[0], beams.counts[2]
+    tried = count
+    plain = len(hotwords.held) == 1  # no hotwords, so nothing to be earned
+    for place in range(_likely(row, weights, scratch.near, scratch.values)):
+        token = scratch.near[place]
+        log_prob, begins = float(row[token]), pieces.begins[token]
+        text = pieces.text[pieces.starts[token] : pieces.starts[token + 1]]
+        fresh = _spelled(START, text, tables)  # where a word is that begins with it
+        fresh_ahead = weights.language * (tables.ahead[fresh] if fresh != NO_WORD else weights.unknown)
+        for h in range(count):
+            one = hypotheses[h]
+            mass, path, via = _longer(one, scratch.sums[h], token, log_prob)
+            if mass < NEVER / 2:
+                continue
+            same = _same(hypotheses, count, hashed(one.prefix, token)) if scratch.is_last[token] else -1
+            if same >= 0:
+                if _join(scratch.candidates[same], mass, path, at, log_prob):
+                    scratch.origins[same].source, scratch.origins[same].via = h, via
+                best = max(best, scratch.candidates[same].total)
+                continue
+            inside, ends = one.node != START and not begins, one.node != START and begins  # of the last word
+            most = scratch.mosts[h, 0] if inside else scratch.mosts[h, 1] + fresh_ahead
+            least = max(scratch.leading[-1], best - weights.score_beam)
+            if plain and mass + most < least - SLACK:
+                continue
+            ending = scratch.endings[h]
+            if ends and not ending.known:
+                _end_word(ending, one, beams.contexts[h], tables, hotwords, weights)
+            language = one.language + ending.score if ends else one.language
+            node = _spelled(one.node, text, tables) if inside else fresh
+            # A word is counted with its first byte, not with the mark that begins it: that may be a token of its own.
+            words = one.words if inside or len(text) == 0 else one.words + 1
+            state, earned = (ending.state, one.earned + ending.gained) if ends else (one.state, one.earned)
+            if not plain:
+                state, earned = _heard(state, earned, text, hotwords)
+            held = hotwords.held[state]
+            ahead = _ahead(node, held > 0, tables, weights)
+            score = mass + weights.language * (language + ahead) + weights.word * words
+            score += earned + held
+            if score < least:
+                continue
+            best = max(best, score)
+            _enter(scratch.leading, score)
+            scratch.candidates[tried] = one
+            longer, origin = scratch.candidates[tried], scratch.origins[tried]
+            _extend(longer, token, mass, path, at, log_prob)
+            longer.words, longer.node, longer.state = words, node, state
+            longer.language, longer.ahead, longer.earned, longer.total = language, ahead, earned, score
+            origin.source, origin.via, origin.closes = h, via, False
+            tried += 1
+    return best, tried
 
 
 @compiled
@@ -228,315 +279,145 @@ def _likely(row: NDArray[np.float32], weights: Weights, near: NDArray[np.int32],
 
 
 @compiled
-def advance(
-    beams: Beams, log_probs: NDArray[np.float32], pieces: Pieces, tables: Tables, hotwords: Automaton, weights: Weights
+def _enter(leading: NDArray[np.float64], score: float) -> None:
+    """Puts a score into its place among the best, which are sorted; the last goes."""
+    place = len(leading) - 1
+    if score <= leading[place]:
+        return
+    while place > 0 and leading[place - 1] < score:
+        leading[place] = leading[place - 1]
+        place -= 1
+    leading[place] = score
+
+
+@compiled
+def _spelled(node: int, text: NDArray[np.uint8], tables: Tables) -> int:
+    """Where in the words' tree these bytes lead."""
+    for byte in text:
+        node = follow(tables, node, byte)
+    return node
+
+
+@compiled
+def _end_word(
+    ending: Record, one: Record, context: NDArray[np.int32], tables: Tables, hotwords: Automaton, weights: Weights
 ) -> None:
-    """Takes an utterance's next frames (frames, tokens)."""
-    hypotheses, contexts, counts = beams.hypotheses, beams.contexts, beams.counts
-    beam = weights.beam
-    new, new_contexts = np.empty_like(hypotheses), np.empty_like(contexts)
-    marks = np.empty(len(beams.links), np.int32)
-    near, values = np.empty(log_probs.shape[1], np.int32), np.empty(log_probs.shape[1], np.float32)
-    room = beam * (2 + weights.tokens)
-    tried = np.empty(room, hypotheses.dtype)
-    source = np.empty(room, np.int32)  # hypothesis that it comes from
-    via = np.empty(room, np.int8)  # what its best alignment ended in before: 0 unchanged, 1 a blank, 2 the token
-    closing = np.empty(room, np.int8)  # whether the alignment that ends in a blank closes the last token now
-    order = np.empty(beam, np.int32)
-    scored = np.empty(beam, np.bool_)
-    word_scores, word_ids = np.empty(beam), np.empty(beam, np.int32)
-    links_of = np.empty(beam, np.int32)
-    sums = np.empty(beam)  # of each hypothesis's two probabilities
-    # What a longer one has beside its probability, at most: in its word, and with a new one but for what this begins
-    # with. For a word has a probability, whose logarithm is not above 0, and begins no likelier than it can end.
-    mosts = np.empty((beam, 2))
-    is_last = np.zeros(log_probs.shape[1], np.bool_)  # by token: the last of some hypothesis
-    leading = np.empty(beam)  # the best scores yet: below the last of them nothing is kept
-    plain = len(hotwords.held) == 1  # no hotwords, so nothing to be earned
-
-    for frame in range(len(log_probs)):
-        row = log_probs[frame]
-        blank = row[weights.blank] - weights.blank_penalty
-        at = counts[2]
-        if counts[1] + beam * 2 > len(beams.links):
-            _compact(beams, marks)
-            while counts[1] + beam * 2 > len(beams.links) and counts[0] > 1:
-                counts[0] = counts[0] // 2  # they are sorted: the worse half goes
-                _compact(beams, marks)
-        count = counts[0]
-        # First every prefix as it is, by a blank or by its last token again.
-        best = NEVER
-        leading[:] = NEVER
-        for h in range(count):
-            one = hypotheses[h]
-            tried[h] = one
-            stay = tried[h]
-            source[h], via[h], closing[h], scored[h] = h, 0, 0, False
-            sums[h] = _add(one.blank, one.token)
-            stay.blank = sums[h] + blank
-            if one.best_token > one.best_blank:
-                stay.best_blank, closing[h] = one.best_token + blank, 1
-            else:
-                stay.best_blank = one.best_blank + blank
-            if one.last >= 0:
-                is_last[one.last] = True
-                stay.token = one.token + row[one.last]
-                stay.best_token = one.best_token + row[one.last]
-                stay.end = at + 1
-                stay.peak = max(one.peak, float(row[one.last]))
-            stay.total = one.total - sums[h] + _add(stay.blank, stay.token)
-            best = max(best, stay.total)
-            _enter(leading, stay.total)
-            bonus = weights.word * one.words + max(0.0, weights.word)
-            mosts[h, 0] = bonus + weights.language * (one.language + max(one.ahead, weights.unknown))
-            mosts[h, 1] = bonus + weights.language * one.language
-        found = _likely(row, weights, near, values)
-        total = count
-        for c in range(found):
-            token = near[c]
-            log_prob = float(row[token])
-            begins = pieces.begins[token]
-            fresh = START  # where a word is that begins with it
-            for position in range(pieces.starts[token], pieces.starts[token + 1]):
-                fresh = follow(tables, fresh, pieces.text[position])
-            fresh_ahead = weights.language * (tables.ahead[fresh] if fresh != NO_WORD else weights.unknown)
-            for h in range(count):
-                one = hypotheses[h]
-                if token == one.last:
-                    mass, path, from_token = one.blank + log_prob, one.best_blank + log_prob, False
-                else:
-                    mass = sums[h] + log_prob
-                    from_token = one.best_token > one.best_blank
-                    path = max(one.best_blank, one.best_token) + log_prob
-                if mass < NEVER / 2:
-                    continue
-                prefix = _hash(one.prefix, token)
-                same = -1
-                if is_last[token]:
-                    for other in range(count):
-                        if hypotheses[other].prefix == prefix:
-                            same = other
-                if same >= 0:
-                    stay = tried[same]
-                    extra = stay.total - _add(stay.blank, stay.token)
-                    stay.token = _add(stay.token, mass)
-                    stay.total = extra + _add(stay.blank, stay.token)
-                    if path > stay.best_token:
-                        stay.best_token, stay.start, stay.end, stay.peak = path, at, at + 1, log_prob
-                        source[same], via[same] = h, 2 if from_token else 1
-                    best = max(best, stay.total)
-                    continue
-                most = mosts[h, 0] if one.node != START and not begins else mosts[h, 1] + fresh_ahead
-                if plain and mass + most < max(leading[beam - 1], best - weights.score_beam) - SLACK:
-                    continue
-                language, ahead, node, words = one.language, one.ahead, one.node, one.words
-                state, earned = one.state, one.earned
-                if begins and node != START:  # a word ends here
-                    state, gained = step(hotwords, state, SPACE)
-                    earned += gained
-                    if not scored[h]:
-                        scored[h] = True
-                        listed = gained > 0 or hotwords.held[state] > 0
-                        word_scores[h], word_ids[h] = _word_score(tables, weights, node, contexts[h], listed)
-                    language += word_scores[h]
-                    node = START
-                if node == START and pieces.starts[token] < pieces.starts[token + 1]:
-                    words += 1  # and not with the mark that begins it, which may be a token of its own
-                if node == START:
-                    node = fresh
-                else:
-                    for position in range(pieces.starts[token], pieces.starts[token + 1]):
-                        node = follow(tables, node, pieces.text[position])
-                if not plain:
-                    for position in range(pieces.starts[token], pieces.starts[token + 1]):
-                        state, gained = step(hotwords, state, pieces.text[position])
-                        earned += gained
-                if node != NO_WORD:
-                    ahead = tables.ahead[node]
-                else:
-                    ahead = max(LISTED, weights.unknown) if hotwords.held[state] > 0 else weights.unknown
-                score = mass + weights.language * (language + ahead) + weights.word * words
-                score += earned + hotwords.held[state]
-                if score < max(leading[beam - 1], best - weights.score_beam):
-                    continue
-                best = max(best, score)
-                _enter(leading, score)
-                tried[total] = one
-                ext = tried[total]
-                ext.prefix, ext.last, ext.words = prefix, token, words
-                ext.blank, ext.token, ext.best_blank, ext.best_token = NEVER, mass, NEVER, path
-                ext.closed, ext.start, ext.end, ext.peak = -1, at, at + 1, log_prob
-                ext.node, ext.state, ext.language, ext.ahead, ext.earned = node, state, language, ahead, earned
-                ext.total = score
-                source[total], via[total], closing[total] = h, 2 if from_token else 1, 0
-                total += 1
-        for h in range(count):
-            if hypotheses[h].last >= 0:
-                is_last[hypotheses[h].last] = False
-        # The best of them, sorted.
-        kept = 0
-        for t in range(total):
-            score = tried[t].total
-            if score < best - weights.score_beam or (kept == beam and score <= tried[order[kept - 1]].total):
-                continue
-            place = kept if kept < beam else beam - 1
-            while place > 0 and tried[order[place - 1]].total < score:
-                order[place] = order[place - 1]
-                place -= 1
-            order[place] = t
-            kept = min(kept + 1, beam)
-        # Links of the old hypotheses, once each, before they go.
-        links_of[:count] = -1
-        for k in range(kept):
-            t = order[k]
-            h = source[t]
-            new[k] = tried[t]
-            one = new[k]
-            if t >= count:
-                new_contexts[k] = contexts[h]
-                if pieces.begins[one.last] and hypotheses[h].node != START:
-                    for deep in range(MOST_CONTEXT - 1, 0, -1):
-                        new_contexts[k, deep] = new_contexts[k, deep - 1]
-                    new_contexts[k, 0] = word_ids[h]
-            else:
-                new_contexts[k] = contexts[t]
-                if closing[t]:
-                    if links_of[t] < 0:
-                        links_of[t] = _close(beams, t)
-                    one.closed = links_of[t]
-            if via[t] == 1:
-                one.before = hypotheses[h].closed
-            elif via[t] == 2:
-                if links_of[h] < 0:
-                    links_of[h] = _close(beams, h)
-                one.before = links_of[h]
-        hypotheses[:kept] = new[:kept]
-        contexts[:kept] = new_contexts[:kept]
-        counts[0] = kept
-        counts[2] = at + 1
+    """What it brings that a hypothesis's last word ends here."""
+    ending.state, ending.gained = step(hotwords, one.state, SPACE)
+    listed = ending.gained > 0 or hotwords.held[ending.state] > 0
+    ending.score, ending.word = score_of_word(tables, weights, one.node, context, listed)
+    ending.known = True
 
 
 @compiled
-def advance_rows(
-    beams: Beams,
-    rows: NDArray[np.int64],
-    slots: NDArray[np.int64],
-    log_probs: NDArray[np.float32],
-    frames: NDArray[np.int64],
-    pieces: Pieces,
-    tables: Tables,
-    hotwords: Automaton,
-    weights: Weights,
-) -> None:
-    """Takes the next frames of these rows' utterances, which want the same. slots, frames: by row; log_probs (rows,
-    frames, tokens)."""
-    for row in rows:
-        slot = slots[row]
-        one = Beams(beams.hypotheses[slot], beams.contexts[slot], beams.links[slot], beams.counts[slot])
-        advance(one, log_probs[row][: frames[row]], pieces, tables, hotwords, weights)
+def _heard(state: int, earned: float, text: NDArray[np.uint8], hotwords: Automaton) -> tuple[int, float]:
+    """Where in the hotwords' automaton these bytes lead, and what is earned by then."""
+    for byte in text:
+        state, gained = step(hotwords, state, byte)
+        earned += gained
+    return state, earned
 
 
 @compiled
-def finished(beams: Beams, tables: Tables, hotwords: Automaton, weights: Weights, scores: NDArray[np.float64]) -> None:
-    """Each hypothesis's scores with its last word taken as whole: scores (beam, 3): acoustic, language, hotwords."""
-    for h in range(beams.counts[0]):
-        one = beams.hypotheses[h]
-        language = one.language
-        gained = 0.0
-        if one.node != START:
-            state, gained = step(hotwords, one.state, SPACE)
-            listed = gained > 0 or hotwords.held[state] > 0
-            language += _word_score(tables, weights, one.node, beams.contexts[h], listed)[0]
-        scores[h, 0] = _add(one.blank, one.token)
-        scores[h, 1] = weights.language * language + weights.word * one.words
-        scores[h, 2] = one.earned + gained  # a phrase that is not finished has earned nothing
+def _ahead(node: int, listed: bool, tables: Tables, weights: Weights) -> float:
+    """The log-probability of a word that is open, as far as it is known. listed: it may be of a hotword phrase."""
+    if node != NO_WORD:
+        return float(tables.ahead[node])
+    return max(LISTED, weights.unknown) if listed else weights.unknown
 
 
 @compiled
-def trace(beams: Beams, at: int, path: NDArray[np.void]) -> int:
-    """Writes a hypothesis's tokens into `path` as links, from its end on; how many they are."""
-    one = beams.hypotheses[at]
-    if one.last < 0:
-        return 0
-    count = 0
-    if one.best_token > one.best_blank:
-        link = path[count]
-        link.parent, link.token, link.start, link.end, link.peak = 0, one.last, one.start, one.end, one.peak
-        count, following = 1, one.before
-    else:
-        following = one.closed
-    while following >= 0 and count < len(path):
-        path[count] = beams.links[following]
-        following = beams.links[following].parent
-        count += 1
-    return count
+def _longer(one: Record, both: float, token: int, log_prob: float) -> tuple[float, float, int]:
+    """Of a hypothesis with a token behind it: its probability, that of its best alignment, and by what this came."""
+    if token == one.last:  # without a blank between them it would be the same token still
+        return one.blank + log_prob, one.best_blank + log_prob, BY_BLANK
+    via = BY_TOKEN if one.best_token > one.best_blank else BY_BLANK
+    return both + log_prob, max(one.best_blank, one.best_token) + log_prob, via
 
 
 @compiled
-def words_of(beams: Beams, at: int, pieces: Pieces, words: NDArray[np.void]) -> int:
-    """Writes a hypothesis's words, in order: a hash of the text, first frame, frame behind the last; how many."""
-    path = np.empty(int(beams.counts[2]) + 1, beams.links.dtype)
-    tokens = trace(beams, at, path)
-    count = 0
-    for back in range(tokens - 1, -1, -1):
-        link = path[back]
-        start, end = pieces.starts[link.token], pieces.starts[link.token + 1]
-        if pieces.begins[link.token]:
-            if count == 0 or words[count - 1].text != EMPTY:  # a space alone is no word
-                count += 1
-            words[count - 1].text, words[count - 1].start = EMPTY, link.start
-        elif start == end:
+def _same(hypotheses: NDArray[np.void], count: int, prefix: np.uint64) -> int:
+    """Which of the first hypotheses has this prefix; -1: none."""
+    same = -1
+    for other in range(count):
+        if hypotheses[other].prefix == prefix:
+            same = other
+    return same
+
+
+@compiled
+def _join(stay: Record, mass: float, path: float, at: int, log_prob: float) -> bool:
+    """Adds to a candidate what says the same by another way; whether that has the best alignment now."""
+    extra = stay.total - add(stay.blank, stay.token)
+    stay.token = add(stay.token, mass)
+    stay.total = extra + add(stay.blank, stay.token)
+    better: bool = path > stay.best_token
+    if better:
+        stay.best_token, stay.start, stay.end, stay.peak = path, at, at + 1, log_prob
+    return better
+
+
+@compiled
+def _extend(longer: Record, token: int, mass: float, path: float, at: int, log_prob: float) -> None:
+    """Puts a token behind a copy of a hypothesis."""
+    longer.prefix, longer.last = hashed(longer.prefix, token), token
+    longer.blank, longer.token, longer.best_blank, longer.best_token = NEVER, mass, NEVER, path
+    longer.closed, longer.start, longer.end, longer.peak = -1, at, at + 1, log_prob
+
+
+@compiled
+def _choose(candidates: NDArray[np.void], tried: int, least: float, order: NDArray[np.int32]) -> int:
+    """Sorts the best candidates into `order`, those of `least` or more; how many they are."""
+    kept, beam = 0, len(order)
+    for candidate in range(tried):
+        score = candidates[candidate].total
+        if score < least or (kept == beam and score <= candidates[order[kept - 1]].total):
             continue
-        elif count == 0:
-            words[count].text, words[count].start = EMPTY, link.start
-            count = 1
-        for position in range(start, end):
-            words[count - 1].text = _hash(words[count - 1].text, pieces.text[position])
-        words[count - 1].end = link.end
-    return count - 1 if count and words[count - 1].text == EMPTY else count
+        place = kept if kept < beam else beam - 1
+        while place > 0 and candidates[order[place - 1]].total < score:
+            order[place] = order[place - 1]
+            place -= 1
+        order[place] = candidate
+        kept = min(kept + 1, beam)
+    return kept
 
 
 @compiled
-def readings(
-    beams: Beams, pieces: Pieces, scores: NDArray[np.float64], order: NDArray[np.int64], shares: NDArray[np.float64]
-) -> tuple[int, int]:
-    """Sorts the hypotheses by their total scores into `order`, leaving out those of the same words as a better one.
-    shares: of each word of the best one, the share of all that have it too at about that time, by their probability
-    (Wessel et al. 2001, "Confidence Measures for Large Vocabulary Continuous Speech Recognition"). How many of both.
-    """
-    count = beams.counts[0]
-    totals = scores[:, 0] + scores[:, 1] + scores[:, 2]
-    ranked = np.argsort(-totals, kind="mergesort")
-    texts = np.empty(count, np.uint64)
-    best, words = np.empty(len(shares), WORD), np.empty(len(shares), WORD)
-    found = words_of(beams, ranked[0], pieces, best)
-    shares[:found] = 0.0
-    kept, whole = 0, 0.0
-    for rank in range(count):
-        at = ranked[rank]
-        number = words_of(beams, at, pieces, words)
-        text = EMPTY
-        for word in range(number):
-            text = _hash(text ^ words[word].text, 0)
-        is_new = True
-        for other in range(kept):
-            if texts[other] == text:
-                is_new = False
-        if not is_new:
-            continue
-        order[kept], texts[kept] = at, text
-        kept += 1
-        share = np.exp(totals[at] - totals[ranked[0]])
-        whole += share
-        first = 0
-        for word in range(found):
-            while first < number and words[first].end <= best[word].start:
-                first += 1
-            there = first
-            while there < number and words[there].start < best[word].end:
-                if words[there].text == best[word].text:
-                    shares[word] += share
-                    break
-                there += 1
-    shares[:found] /= whole
-    return kept, found
+def _become(beams: Beams, pieces: Pieces, scratch: Scratch, kept: int) -> None:
+    """Makes the chosen candidates the hypotheses, with the words before them and the links that they need."""
+    hypotheses, count = beams.hypotheses, beams.counts[0]
+    for h in range(count):
+        if hypotheses[h].last >= 0:
+            scratch.is_last[hypotheses[h].last] = False
+    for k in range(kept):
+        candidate = scratch.order[k]
+        origin = scratch.origins[candidate]
+        h = origin.source
+        scratch.hypotheses[k] = scratch.candidates[candidate]
+        one, context = scratch.hypotheses[k], scratch.contexts[k]
+        if candidate < count:
+            context[:] = beams.contexts[candidate]
+        else:
+            context[:] = beams.contexts[h]
+            if pieces.begins[one.last] and hypotheses[h].node != START:
+                for deep in range(MOST_CONTEXT - 1, 0, -1):
+                    context[deep] = context[deep - 1]
+                context[0] = scratch.endings[h].word
+        if origin.closes:
+            one.closed = _link_to_last(beams, candidate, scratch.closed)
+        if origin.via == BY_BLANK:
+            one.before = hypotheses[h].closed
+        elif origin.via == BY_TOKEN:
+            one.before = _link_to_last(beams, h, scratch.closed)
+    hypotheses[:kept] = scratch.hypotheses[:kept]
+    beams.contexts[:kept] = scratch.contexts[:kept]
+    beams.counts[0] = kept
+    beams.counts[2] += 1
+
+
+@compiled
+def _link_to_last(beams: Beams, h: int, closed: NDArray[np.int32]) -> int:
+    """The link to an old hypothesis's last token, made once."""
+    if closed[h] < 0:
+        closed[h] = close(beams, h)
+    return int(closed[h])
