@@ -50,3 +50,12 @@ def test_the_environment_may_hide_cards(monkeypatch: pytest.MonkeyPatch, visible
     monkeypatch.setattr(ort, "get_available_providers", lambda: BOTH)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     assert usable_cards(Passes.SECOND) == count
+
+
+def test_without_torch_a_first_pass_has_no_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    def version(name: str) -> str:
+        raise importlib.metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: BOTH)
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert [usable_cards(passes) for passes in (Passes.FIRST, Passes.SECOND, Passes.BOTH)] == [0, 3, 0]

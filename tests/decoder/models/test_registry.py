@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -26,3 +27,21 @@ if TYPE_CHECKING:
 def test_a_kind_that_nobody_knows_is_refused(load: Callable[[ModelFolder], object], known: str) -> None:
     with pytest.raises(ModelError, match=f"got kind = 'parrot', expected one of {known}$"):
         load(replace(ModelFolder.read(EN_STREAMING), kind="parrot"))
+
+
+@pytest.mark.parametrize(
+    ("load", "kind", "package", "extra"),
+    [
+        (lambda folder: load_acoustic_model(folder, "cpu", 1, 320), "streaming-ctc", "torch", "first-pass"),
+        (lambda folder: load_acoustic_model(folder, "cpu", 1, 320), "wenet", "kaldi_native_fbank", "first-pass"),
+        (lambda folder: load_whole_model(folder, "cpu"), "moonshine", "onnxruntime", "node"),
+    ],
+)
+def test_what_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, load: Callable[[ModelFolder], object], kind: str, package: str, extra: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ModelError) as refused:
+        load(replace(ModelFolder.read(EN_STREAMING), kind=kind))
+    expected = f"kind = '{kind}': got no package {package}, expected it: pip install 'parley-asr[{extra}]'"
+    assert str(refused.value) == f"{EN_STREAMING}: {expected}"

@@ -1,4 +1,4 @@
-"""Models by the kind that their folder's model.toml says. Knows what each kind is made by, not what it computes.
+"""Models by the kind that their folder's model.toml says. Knows what each kind needs and is made by, not what it does.
 
 A kind's module is imported when a folder of that kind is loaded: torch takes a second and 200 MB, and a node without a
 first pass does without. Another kind is another line of ACOUSTIC or WHOLE.
@@ -7,9 +7,10 @@ first pass does without. Another kind is another line of ACOUSTIC or WHOLE.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from parley.decoder.errors import ModelError
+from parley.decoder.needs import Needs
 from parley.decoder.values import Precision
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from parley.decoder.models.acoustic import AcousticModel
     from parley.decoder.models.passes import WholeModel
 
-T = TypeVar("T")
+K = TypeVar("K", bound="_HasNeeds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,21 @@ class Acoustic:
     """A kind of acoustic model. load: see load_acoustic_model. has_int8: its arithmetic may be chosen."""
 
     load: Callable[[ModelFolder, str, int, int, int, Precision], AcousticModel]
+    needs: Needs
     has_int8: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A kind of model for whole utterances. load: see load_whole_model."""
+
+    load: Callable[[ModelFolder, str, int], WholeModel]
+    needs: Needs
+
+
+class _HasNeeds(Protocol):
+    @property
+    def needs(self) -> Needs: ...
 
 
 def load_acoustic_model(
@@ -53,7 +68,7 @@ def load_whole_model(folder: ModelFolder, device: str, threads: int = 0) -> Whol
 
     Raises ModelError, with what was found and expected.
     """
-    return _of_kind(WHOLE, folder)(folder, device, threads)
+    return _of_kind(WHOLE, folder).load(folder, device, threads)
 
 
 def resolve_precision(folder: ModelFolder, device: str, wanted: Precision) -> Precision:
@@ -74,9 +89,12 @@ def resolve_precision(folder: ModelFolder, device: str, wanted: Precision) -> Pr
     return Precision.FLOAT32
 
 
-def _of_kind(kinds: Mapping[str, T], folder: ModelFolder) -> T:
+def _of_kind(kinds: Mapping[str, K], folder: ModelFolder) -> K:
+    """Raises ModelError if nobody knows the kind, or what it runs on is not installed here."""
     if (kind := kinds.get(folder.kind)) is None:
         raise ModelError(f"{folder.path}: got kind = {folder.kind!r}, expected one of {', '.join(kinds)}")
+    if (missing := kind.needs.missing()) is not None:
+        raise ModelError(f"{folder.path}: kind = {folder.kind!r}: {missing}")
     return kind
 
 
@@ -108,9 +126,10 @@ def _moonshine(folder: ModelFolder, device: str, threads: int) -> WholeModel:
     return SecondPass(folder, device, threads)
 
 
+NETWORK, EXPORT = Needs("first-pass", ("torch", "safetensors")), Needs("first-pass", ("torch", "kaldi_native_fbank"))
 ACOUSTIC = {
-    "streaming-ctc": Acoustic(_streaming_ctc, has_int8=True),
-    "wenet": Acoustic(_wenet),
-    "zipformer": Acoustic(_zipformer),
+    "streaming-ctc": Acoustic(_streaming_ctc, NETWORK, has_int8=True),
+    "wenet": Acoustic(_wenet, EXPORT),
+    "zipformer": Acoustic(_zipformer, EXPORT),
 }
-WHOLE: dict[str, Callable[[ModelFolder, str, int], WholeModel]] = {"moonshine": _moonshine}
+WHOLE = {"moonshine": Whole(_moonshine, Needs("node", ("onnxruntime",)))}

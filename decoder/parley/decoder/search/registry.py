@@ -1,4 +1,4 @@
-"""The first pass's searches by kind: what may be wished of each, and how it is made. Knows no network and no stream.
+"""The first pass's searches by kind: what each offers, needs and is made by. Knows no network and no stream.
 
 A kind imports what it runs on when it is asked for: torch and numba take seconds and 250 MB. Another kind is another
 line of KINDS.
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from parley.decoder.errors import DeviceError, ModelError
+from parley.decoder.needs import Needs
 from parley.decoder.search.calibration import Calibration
 from parley.decoder.search.settings import beam_settings
 from parley.decoder.side_by_side import SideBySide
@@ -68,6 +69,7 @@ class Kind:
     own; lattices: whether also grammars and lattices."""
 
     open: Callable[[ModelFolder, RecognizerConfig, int], Searches]
+    needs: Needs
     wishes: bool = False
     lattices: bool = False
 
@@ -75,7 +77,10 @@ class Kind:
 def open_searches(folder: ModelFolder, config: RecognizerConfig, shares: int = 1) -> Searches:
     """The searches that the config wants with this model. Reads the language model and the hotwords, starts nothing.
     shares: that the CPU is in. Raises ModelError, also if what the kind runs on is not installed here."""
-    return KINDS[config.search].open(folder, config, shares)
+    kind = KINDS[config.search]
+    if (missing := kind.needs.missing()) is not None:
+        raise ModelError(f"search = {config.search.value!r}: {missing}")
+    return kind.open(folder, config, shares)
 
 
 class BestPath:
@@ -175,8 +180,10 @@ def graph_files(folder: Path | None) -> dict[str, Path]:
     return files
 
 
-KINDS: dict[SearchKind, Kind] = {
-    SearchKind.BEST_PATH: Kind(lambda folder, config, shares: BestPath()),
-    SearchKind.BEAM: Kind(lambda folder, config, shares: Beams(folder, config), wishes=True),
-    SearchKind.K2: Kind(BeamsAndLattices, wishes=True, lattices=True),
+BEAM = Needs("first-pass", ("torch", "numba"))
+KINDS = {
+    SearchKind.BEST_PATH: Kind(lambda folder, config, shares: BestPath(), Needs("first-pass", ("torch",))),
+    SearchKind.BEAM: Kind(lambda folder, config, shares: Beams(folder, config), BEAM, wishes=True),
+    # What k2 itself needs no extra alone brings: see search/lattice/k2.py.
+    SearchKind.K2: Kind(BeamsAndLattices, BEAM, wishes=True, lattices=True),
 }
