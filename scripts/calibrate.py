@@ -26,7 +26,7 @@ from parley.decoder.search.ctc import Wishes
 from parley.decoder.search.hotwords import automaton
 from parley.decoder.search.language_model import LanguageModel
 from parley.decoder.search.settings import beam_settings
-from scripts.chunks import chunk_of
+from scripts.chunks import chunk_of, taken_whole
 from scripts.reliability import kept, reliability, survival
 from scripts.scoring import normalize
 
@@ -111,7 +111,7 @@ class Listener:
             yield self._model.forward([chunk_of(self._model, 0, samples, index)])
 
     def whole(self, samples: NDArray[np.int16]) -> Iterator[tuple[torch.Tensor, list[int]]]:
-        yield self._model.whole([samples])
+        yield taken_whole(self._model, [samples])
 
 
 def fit(figures: Figures) -> NDArray[np.float64]:

@@ -16,7 +16,7 @@ from parley.decoder.device import Device
 from parley.decoder.errors import DeviceError, OutOfMemory
 from parley.decoder.speech.vad import SAMPLE_RATE
 from parley.decoder.values import AudioFormat, Encoding, Failed, Final, Finished, StreamOptions
-from scripts.chunks import chunk_of
+from scripts.chunks import chunk_of, taken_whole
 from scripts.gpu.setup import MB, Figure, Row, Setup, speech
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def chunked(model: AcousticModel, utterances: Sequence[NDArray[np.int16]], slots
 def whole(model: AcousticModel, utterances: Sequence[NDArray[np.int16]], batch: int) -> list[torch.Tensor]:
     parts = []
     for at in range(0, len(utterances), batch):
-        log_probs, frames = model.whole(utterances[at : at + batch])
+        log_probs, frames = taken_whole(model, utterances[at : at + batch])
         parts += [row[:count] for row, count in zip(log_probs.cpu(), frames, strict=True)]
     return parts
 

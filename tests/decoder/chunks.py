@@ -68,6 +68,13 @@ def alone(model: AcousticModel, samples: NDArray[np.int16], slot: int = 0) -> to
     return together(model, {slot: samples}, np.random.default_rng(0))[slot]
 
 
+def taken_whole(model: AcousticModel, utterances: Sequence[NDArray[np.int16]]) -> tuple[torch.Tensor, list[int]]:
+    """log_probs (rows, frames, tokens) and frames of whole utterances, with all the context that there is."""
+    *_, found = model.whole_steps(utterances)
+    assert found is not None
+    return found
+
+
 def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:
     """Equal but for the order of sums; NaN is never the same."""
     assert found.shape == expected.shape

@@ -48,10 +48,6 @@ class FakeCard:
         self.batches.append(len(chunks))
         return self._model.forward(chunks)
 
-    def whole(self, utterances: Sequence[NDArray[Any]]) -> tuple[torch.Tensor, list[int]]:
-        self._enter()
-        return self._model.whole(utterances)
-
     def whole_steps(self, utterances: Sequence[NDArray[Any]]) -> Iterator[tuple[torch.Tensor, list[int]] | None]:
         self._enter()
         return self._model.whole_steps(utterances)

@@ -63,12 +63,12 @@ class Repeater:
             chunk.length - chunk.index * self.shape.step if chunk.length is not None else self.shape.step
             for chunk in chunks
         ]
-        return self.whole([chunk.samples[:end] for chunk, end in zip(chunks, ends, strict=True)])
+        return self._said([chunk.samples[:end] for chunk, end in zip(chunks, ends, strict=True)])
 
     def whole_steps(self, utterances: Sequence[NDArray[np.int16]]) -> Iterator[tuple[torch.Tensor, list[int]]]:
-        yield self.whole(utterances)
+        yield self._said(utterances)
 
-    def whole(self, utterances: Sequence[NDArray[np.int16]]) -> tuple[torch.Tensor, list[int]]:
+    def _said(self, utterances: Sequence[NDArray[np.int16]]) -> tuple[torch.Tensor, list[int]]:
         self.calls.append([len(samples) for samples in utterances])
         frames = [len(samples) // FRAME for samples in utterances]
         log_probs = torch.zeros(len(utterances), max(frames), len(PIECES))

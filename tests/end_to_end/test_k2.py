@@ -18,10 +18,10 @@ import pytest
 
 from parley.asr.v1 import speech_pb2 as pb
 from parley.asr.v1 import speech_pb2_grpc
-from parley.decoder.search.lattice.graph import write_graph
 from parley.decoder.text.vocabulary import Vocabulary
 from parley.server.node.settings import DEFAULT_FIRST_MODEL
 from parley.training.graph.build import grammar_graph, language_model_graph
+from parley.training.graph.files import write_graph
 from scripts.node_process import NodeProcess
 from scripts.scoring import count_errors
 from tests.end_to_end.calls import PCM, cut, read_final, recognize, requests, stream

@@ -19,7 +19,7 @@ from parley.decoder.models.int8 import Int8Conv1d, Int8Linear, in_int8, int8_pay
 from parley.decoder.models.registry import load_acoustic_model, resolve_precision
 from parley.decoder.models.streaming_ctc import StreamingCtc
 from parley.decoder.values import Precision
-from tests.decoder.chunks import alone, noise
+from tests.decoder.chunks import alone, noise, taken_whole
 from tests.decoder.reference import EN_STREAMING, PUBLISHED, crowd, every, published, recording
 
 here = pytest.mark.skipif(not int8_pays(), reason="int8 needs a CPU with VNNI and torch 2")
@@ -93,7 +93,7 @@ def network() -> StreamingCtc:
 @here
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_the_likeliest_tokens_are_those_of_float32(name: str) -> None:
-    (row,), (count,) = network().whole([recording(name)])
+    (row,), (count,) = taken_whole(network(), [recording(name)])
     for found, chunk in ((alone(network(), recording(name)), 16), (row[:count], 0)):
         expected = published(name, chunk)
         assert torch.equal(every(found).argmax(-1), torch.as_tensor(expected).argmax(-1))

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from parley.decoder.errors import OutOfMemory
 from parley.decoder.models.streaming_ctc import StreamingCtc
-from tests.decoder.chunks import alone, chunk_of, noise, together
+from tests.decoder.chunks import alone, chunk_of, noise, taken_whole, together
 from tests.decoder.reference import CHUNKS_MS, DEVICES, Plain, assert_near, crowd, write_tiny
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def test_to_the_end_of_the_positions(device: str, chunk_ms: int, missing: int) -
 @settings(max_examples=25)
 @given(lengths=st.lists(any_length, min_size=1, max_size=5))
 def test_whole_utterances_are_the_plain_mathematics(device: str, threads: int, lengths: list[int]) -> None:
-    log_probs, frames = shared(device, 160, threads).whole([noise(samples, samples) for samples in lengths])
+    log_probs, frames = taken_whole(shared(device, 160, threads), [noise(samples, samples) for samples in lengths])
     assert len(log_probs) == len(frames) == len(lengths)
     for row, count, samples in zip(log_probs, frames, lengths, strict=True):
         assert_near(row[:count], expected(samples, samples, 0))
@@ -128,7 +128,7 @@ def test_whole_utterances_are_the_plain_mathematics(device: str, threads: int, l
 def test_the_longest_utterance_whole(device: str) -> None:
     model = shared(device, 160)
     samples = model.longest_samples
-    (row,), (frames,) = model.whole([noise(samples)])
+    (row,), (frames,) = taken_whole(model, [noise(samples)])
     assert frames == 750
     assert_near(row, expected(samples, 0, 0))
 
@@ -161,7 +161,7 @@ def test_nothing_to_hear_spoils_nothing(device: str, samples: int) -> None:
     assert all(torch.isfinite(tensor).all() for tensor in arena(model).values())
     for row, seed in ((0, 0), (2, 1)):
         assert_near(log_probs[row], expected(A_SECOND, seed, 160)[:4])
-    log_probs, frames = model.whole([noise(samples)])
+    log_probs, frames = taken_whole(model, [noise(samples)])
     assert frames == [0]
     assert torch.isfinite(log_probs).all()
 
@@ -234,7 +234,7 @@ def test_memory_is_fixed_at_start(device: str, chunk_ms: int) -> None:
     while chunks < 500:
         utterances = [noise(int(rng.integers(1, 10 * A_SECOND)), seed) for seed in range(SLOTS)]
         crowd(model, utterances, rng)
-        model.whole([utterances[0]])
+        taken_whole(model, [utterances[0]])
         model.clear(0)
         chunks += sum(model.chunks(len(utterance)) for utterance in utterances)
     assert places() == before
@@ -335,4 +335,4 @@ def test_no_memory_for_whole_utterances(device: str, monkeypatch: pytest.MonkeyP
     model = build(device, 160)
     monkeypatch.setattr(model._network.down, "forward", broken(model._network.down, after=True))
     with pytest.raises(OutOfMemory):
-        model.whole([noise(A_SECOND)])
+        taken_whole(model, [noise(A_SECOND)])

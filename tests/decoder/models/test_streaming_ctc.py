@@ -17,7 +17,7 @@ from parley.decoder.errors import ModelError
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.registry import load_acoustic_model
 from parley.decoder.models.streaming_ctc import StreamingCtc
-from tests.decoder.chunks import alone, noise
+from tests.decoder.chunks import alone, noise, taken_whole
 from tests.decoder.reference import (
     CHUNKS_MS,
     DEVICES,
@@ -70,14 +70,14 @@ def test_the_plain_mathematics_is_the_publishers(chunk_ms: int) -> None:
 def test_whole_utterances(device: str) -> None:
     model = network(device, 320)
     for name in PUBLISHED:
-        (row,), (count,) = model.whole([recording(name)])
+        (row,), (count,) = taken_whole(model, [recording(name)])
         assert_published(row[:count], name, 0)
 
 
 @over_devices
 def test_whole_utterances_in_a_padded_batch(device: str) -> None:
     batch = [noise(100), recording(PUBLISHED[0]), noise(7_000), recording(PUBLISHED[1]), noise(130_000)]
-    log_probs, frames = network(device, 320).whole(batch)
+    log_probs, frames = taken_whole(network(device, 320), batch)
     for at, name in ((1, PUBLISHED[0]), (3, PUBLISHED[1])):
         assert_published(log_probs[at, : frames[at]], name, 0)
 
@@ -270,7 +270,7 @@ def test_weights_may_be_of_half_precision(folder: Path) -> None:
     path = folder / "model.safetensors"
     save_file({name: value.half() for name, value in load_file(path).items()}, path)
     model = StreamingCtc(ModelFolder.read(folder), "cpu", SLOTS, 160)
-    log_probs, (count,) = model.whole([noise(16_000)])
+    log_probs, (count,) = taken_whole(model, [noise(16_000)])
     assert log_probs.dtype is torch.float32
     expected = Plain(folder).log_probs(noise(16_000), 0)
     assert_near(log_probs[0, :count], expected)

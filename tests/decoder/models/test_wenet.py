@@ -15,7 +15,7 @@ from parley.decoder.errors import ModelError, OutOfMemory
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.registry import load_acoustic_model
 from parley.decoder.models.wenet import WenetModel
-from tests.decoder.chunks import alone, assert_same, chunk_of, kaldi_frames, noise, together
+from tests.decoder.chunks import alone, assert_same, chunk_of, kaldi_frames, noise, taken_whole, together
 from tests.decoder.tiny_wenet import HEADS, KERNEL, LAYERS, WIDTH, TinyWenet
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def test_at_the_edges_of_a_chunk(model: WenetModel, tiny: TinyWenet, frames: int
 @given(lengths=st.lists(st.integers(0, 30_000), min_size=1, max_size=4))
 def test_whole(load: Callable[[int, int], WenetModel], tiny: TinyWenet, lengths: list[int]) -> None:
     model, utterances = load(160, 2), [noise(length, seed=length) for length in lengths]
-    log_probs, frames = model.whole(utterances)
+    log_probs, frames = taken_whole(model, utterances)
     assert log_probs.shape[0] == len(lengths)
     for row, count, utterance in zip(log_probs, frames, utterances, strict=True):
         assert_same(row[:count], tiny.reference(features(utterance), 0, 0))
@@ -146,7 +146,7 @@ def test_whole(load: Callable[[int, int], WenetModel], tiny: TinyWenet, lengths:
 def test_the_longest_utterance(model: WenetModel, tiny: TinyWenet) -> None:
     utterance = noise(model.longest_samples)
     assert_same(alone(model, utterance), tiny.reference(features(utterance), 4, 2))
-    (whole,), (frames,) = model.whole([utterance])
+    (whole,), (frames,) = taken_whole(model, [utterance])
     assert_same(whole[:frames], tiny.reference(features(utterance), 0, 0))
 
 

@@ -16,7 +16,7 @@ from parley.decoder.errors import ModelError, OutOfMemory
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.registry import load_acoustic_model
 from parley.decoder.models.zipformer import ZipformerModel
-from tests.decoder.chunks import alone, assert_same, chunk_of, kaldi_frames, noise, together
+from tests.decoder.chunks import alone, assert_same, chunk_of, kaldi_frames, noise, taken_whole, together
 from tests.decoder.tiny_zipformer import AHEAD, CHUNK, KEYS, LAYERS, LEFT, WIDTH, TinyZipformer
 
 if TYPE_CHECKING:
@@ -118,7 +118,7 @@ def test_whole(model: ZipformerModel, tiny: TinyZipformer, lengths: list[int]) -
     """Of any lengths together; the slots are not touched."""
     poison(model)
     utterances = [noise(length, seed=length) for length in lengths]
-    log_probs, frames = model.whole(utterances)
+    log_probs, frames = taken_whole(model, utterances)
     for row, count, utterance in zip(log_probs, frames, utterances, strict=True):
         assert_same(row[:count], tiny.reference(features(utterance)))
     for state, dim in zip(model._arena, model._dims, strict=True):

@@ -29,6 +29,7 @@ from parley.decoder.search.settings import BeamSettings, beam_settings
 from parley.decoder.side_by_side import SideBySide
 from parley.decoder.text.vocabulary import Vocabulary
 from parley.decoder.values import Phrase, Scores
+from tests.decoder.chunks import taken_whole
 from tests.decoder.reference import EN_STREAMING, recording
 from tests.decoder.searching import (
     BLANK,
@@ -603,7 +604,7 @@ def test_words_lie_where_a_forced_alignment_has_them(
     model = read_model(table_of_speech(), tmp_path / "speech.lm") if with_model else None
     pairs = []
     for name in RECORDINGS:
-        (log_probs,), (frames,) = real.whole([recording(name.removesuffix(".flac"))[: 28 * RATE]])
+        (log_probs,), (frames,) = taken_whole(real, [recording(name.removesuffix(".flac"))[: 28 * RATE]])
         rows = log_probs[:frames]
         (path,) = searched(rows, wishes(model, word_bonus=2.0), settings=suited, vocabulary=real.vocabulary)
         labels = forced_alignment(rows.numpy(), path.tokens, real.blank)

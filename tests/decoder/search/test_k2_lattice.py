@@ -19,6 +19,7 @@ from parley.decoder.search.lattice.ctc_graph import token_loop
 from parley.decoder.search.lattice.k2 import LatticeSearch, available
 from parley.decoder.search.lattice.lattice import SILENCE, LatticeConfig, LatticeOptions, LatticeResult
 from parley.decoder.values import TOKENS
+from parley.training.graph.accepted import score_of
 from parley.training.graph.build import grammar_graph, language_model_graph
 from parley.training.graph.spelling import Spelling
 from tests.training.graph.language import PIECES, TINY, readings
@@ -207,7 +208,7 @@ def test_a_grammar_says_only_what_is_in_it(arpa: LatticeSearch, seed: int, frame
     graph = grammar_graph(GRAMMAR, TINY)
     assert result.paths  # "ab" fits into one frame
     for path in result.paths:
-        assert graph.score(path.tokens) is not None
+        assert score_of(graph, path.tokens) is not None
         assert set(texts(path.tokens)) <= {"a", "ab", "bb", "abb"}
 
 

@@ -16,13 +16,14 @@ import pytest
 import torch
 
 from parley.decoder.errors import DeviceError, ModelError
-from parley.decoder.search.lattice.graph import read_graph, write_graph
+from parley.decoder.search.lattice.graph import read_graph
 from parley.decoder.search.lattice.k2 import LatticeSearch
 from parley.decoder.search.lattice.lattice import LatticeConfig, LatticeOptions
 from parley.decoder.search.lattice.process import LatticeProcess
 from parley.decoder.text.vocabulary import Vocabulary
 from parley.decoder.values import TOKENS
 from parley.training.graph.build import grammar_graph
+from parley.training.graph.files import write_graph
 from tests.decoder.conftest import FIRST_MODEL
 
 if TYPE_CHECKING:

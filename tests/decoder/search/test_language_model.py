@@ -28,6 +28,7 @@ from parley.decoder.search.language_model import (
 from parley.decoder.values import MOST_CONTEXT, MOST_ORDER
 from parley.training.lm.arpa import read_arpa
 from parley.training.lm.kenlm_binary import write_binary
+from parley.training.lm.perplexity import log_probs_of
 from tests.decoder.searching import random_table, read_model
 from tests.training.lm.tables import log10_prob, sentence_scores
 
@@ -95,7 +96,7 @@ def test_scores_are_those_of_backing_off(folder: Path, seed: int, order: int, wo
     table = random_table(np.random.default_rng(seed), WORDS, order)
     model = read_model(table, folder / "random.lm")
     assert model.order == order
-    assert model.score(words) == pytest.approx(sentence_scores(table, words), rel=1e-5)
+    assert log_probs_of(model, words) == pytest.approx(sentence_scores(table, words), rel=1e-5)
     history = ["<s>", *(word if word in WORDS else "<unk>" for word in words)]
     for word in WORDS:
         expected = log10_prob(table, history, word) * math.log(10)
@@ -109,9 +110,9 @@ def test_from_an_arpa_text(folder: Path) -> None:
     write_binary(read_arpa(path), folder / "hand.lm")
     model = LanguageModel.read(folder / "hand.lm")
     assert (model.order, model.lower) == (3, True)
-    ours = [score / math.log(10) for score in model.score(["hello", "world"])]
+    ours = [score / math.log(10) for score in log_probs_of(model, ["hello", "world"])]
     assert ours == pytest.approx([-0.5, -0.1875, -0.0625 - 0.25])
-    ours = [score / math.log(10) for score in model.score(["world", "hello", "unheard"])]
+    ours = [score / math.log(10) for score in log_probs_of(model, ["world", "hello", "unheard"])]
     assert ours == pytest.approx([-0.5 - 1.25, -0.125 - 0.75, -0.25 - 2.0, -1.0])
 
 
@@ -144,7 +145,9 @@ def test_words_too_long_for_a_search_are_unknown(folder: Path) -> None:
     model = read_model(table, folder / "long.lm")
     assert model.index(longest) > 0
     assert model.index(longer) == 0
-    assert model.score(["hello", longest]) == pytest.approx(sentence_scores(table, ["hello", longest]), rel=1e-5)
+    assert log_probs_of(model, ["hello", longest]) == pytest.approx(
+        sentence_scores(table, ["hello", longest]), rel=1e-5
+    )
     only_long = read_model(
         {
             ("<s>" + "x" * 64,): (-1.0, 0.0),

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from parley.decoder.search.beam import Beam
 from parley.decoder.search.seams import behind
 from parley.decoder.values import Hypothesis, Phrase, Scores
+from parley.training.lm.perplexity import log_probs_of
 from tests.decoder.searching import BLANK, EVERYTHING, VOCABULARY, feed, random_rows, random_table, read_model, wishes
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def test_words_at_a_seam_are_others_behind_other_words(model: LanguageModel) -> 
 
 
 def score(model: LanguageModel, word: str) -> float:
-    return model.score([word])[0]
+    return log_probs_of(model, [word])[0]
 
 
 def test_where_nothing_is_known_of_before_nothing_moves(model: LanguageModel) -> None:

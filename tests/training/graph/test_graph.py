@@ -13,9 +13,11 @@ from safetensors.numpy import save_file
 
 from parley.decoder.errors import ModelError
 from parley.decoder.search.lattice.ctc_graph import ctc_graph, loop, token_loop
-from parley.decoder.search.lattice.graph import Graph, cached, fingerprint, read_graph, write_graph
+from parley.decoder.search.lattice.graph import Graph, fingerprint, read_graph
 from parley.decoder.text.vocabulary import Vocabulary
+from parley.training.graph.accepted import score_of
 from parley.training.graph.build import grammar_graph, grammar_key, language_model_graph, language_model_key
+from parley.training.graph.files import cached, write_graph
 from parley.training.graph.spelling import Spelling
 from parley.training.graph.tokens import spelled
 from parley.training.graph.words import GrammarError, WordFsa
@@ -87,7 +89,7 @@ def test_spelled_and_in_frames_it_says_the_same(fsa: WordFsa) -> None:
     for count in range(4):
         for said in itertools.product(WORDS, repeat=count):
             tokens = [token for word in said for token in spelling.spell(word) or ()]
-            assert graph.score(tokens) == (pytest.approx(expected[said], abs=1e-3) if said in expected else None)
+            assert score_of(graph, tokens) == (pytest.approx(expected[said], abs=1e-3) if said in expected else None)
 
 
 @given(acceptors(), st.integers(0, 4))
@@ -102,7 +104,7 @@ def test_frames_say_what_ctc_says_they_do(fsa: WordFsa, frames: int) -> None:
         found[labels] = max(score, found.get(labels, -np.inf))
     used = sorted({token for labels in found for token in labels} | {0, 2, 3})
     for labels in itertools.product(used, repeat=frames):
-        assert found.get(labels) == pytest.approx(graph.score(collapse(labels)))
+        assert found.get(labels) == pytest.approx(score_of(graph, collapse(labels)))
 
 
 def test_the_loop_takes_every_frame_once() -> None:
@@ -130,7 +132,7 @@ def test_language_models_and_what_is_left_out_of_them(tmp_path: Path, english: V
     about = dict(graph.about)
     assert (about["words"], about["words_left_out"], about["grams"]) == ("1", "1", "4 2")
     yes = Spelling(english).spell("yes") or ()
-    assert graph.score(yes) == pytest.approx(np.log(10) * (-0.1 - 0.25 - 0.5), rel=1e-4)
+    assert score_of(graph, yes) == pytest.approx(np.log(10) * (-0.1 - 0.25 - 0.5), rel=1e-4)
     path.write_text(SMALL.replace("no", "n0").replace("yes", "y3s"), encoding="utf8")
     with pytest.raises(GrammarError, match="without a word that may be said"):
         language_model_graph(path, english)

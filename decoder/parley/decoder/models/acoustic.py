@@ -92,12 +92,9 @@ class AcousticModel(Protocol):
         index 0 begins a new utterance, to which the slot's old content is invisible."""
         ...
 
-    def whole(self, utterances: Sequence[NDArray[np.int16]]) -> tuple[torch.Tensor, list[int]]:
-        """log_probs and frames of whole utterances (n,), with all the context that the model can use."""
-        ...
-
     def whole_steps(self, utterances: Sequence[NDArray[np.int16]]) -> Iterator[tuple[torch.Tensor, list[int]] | None]:
-        """The same step by step: yields None wherever other work may go in between, and last what it found."""
+        """log_probs and frames of whole utterances (n,), with all the context that the model can use: yields None
+        wherever other work may go in between, and last what it found."""
         ...
 
 

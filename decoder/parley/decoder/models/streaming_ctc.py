@@ -106,11 +106,6 @@ class StreamingCtc:
     def forward(self, chunks: Sequence[Chunk]) -> tuple[Tensor, list[int]]:
         return _joined(self._shared.run(self._step, self._shared.shares(chunks)))
 
-    def whole(self, utterances: Sequence[NDArray[np.int16]]) -> tuple[Tensor, list[int]]:
-        *_, found = self.whole_steps(utterances)
-        assert found is not None
-        return found
-
     def whole_steps(self, utterances: Sequence[NDArray[np.int16]]) -> Iterator[tuple[Tensor, list[int]] | None]:
         shares = self._shared.run(self._padded, self._shared.shares(utterances))
         for step in range(self._network.whole_steps):

@@ -137,9 +137,6 @@ class WenetModel:
         return log_probs, frames
 
     def whole_steps(self, utterances: Sequence[NDArray[np.int16]]) -> Iterator[tuple[torch.Tensor, list[int]]]:
-        yield self.whole(utterances)
-
-    def whole(self, utterances: Sequence[NDArray[np.int16]]) -> tuple[torch.Tensor, list[int]]:
         """One chunk as long as the utterance: every frame sees every other."""
         frames = [self._subsampling.frames(len(samples)) for samples in utterances]
         with running():
@@ -147,7 +144,8 @@ class WenetModel:
                 self._encode(samples, count, 0, 0, self._nothing())[0]
                 for samples, count in zip(utterances, frames, strict=True)
             ]
-            return stacked(rows, max(1, *frames)), frames
+            log_probs = stacked(rows, max(1, *frames))
+        yield log_probs, frames
 
     def _encode(
         self, samples: NDArray[np.int16], frames: int, offset: int, left: int, caches: Caches

@@ -96,9 +96,6 @@ class ZipformerModel:
         return log_probs, [self._frames] * len(chunks)
 
     def whole_steps(self, utterances: Sequence[NDArray[np.int16]]) -> Iterator[tuple[torch.Tensor, list[int]]]:
-        yield self.whole(utterances)
-
-    def whole(self, utterances: Sequence[NDArray[np.int16]]) -> tuple[torch.Tensor, list[int]]:
         """Chunk by chunk, as the export can no other way, all utterances together."""
         chunks = [self.chunks(len(samples)) for samples in utterances]
         features = np.full((len(utterances), max(chunks) * self._step + self._ahead, BINS), QUIETEST, np.float32)
@@ -118,7 +115,7 @@ class ZipformerModel:
                 window = features[rows, index * self._step : index * self._step + self._features_a_chunk]
                 log_probs, states = self._run(window, states)
                 out[rows, index * self._frames : (index + 1) * self._frames] = log_probs.float()
-        return out, frames
+        yield out, frames
 
     def _features_of(self, chunk: Chunk) -> NDArray[np.float32]:
         """(features a chunk, BINS)."""

@@ -9,7 +9,6 @@ Queries"); `parley lm build` writes it. An n-gram's key is a hash of its words, 
 
 from __future__ import annotations
 
-import itertools
 import math
 import struct
 from typing import TYPE_CHECKING, NamedTuple
@@ -31,7 +30,6 @@ SANITY = struct.pack("<56s3fIIIQ", MAGIC, 0.0, 1.0, -0.5, 1, 0xFFFFFFFF, 0, 1)  
 PARAMETERS = struct.Struct("<BxxxfI?xxxI")  # order, multiplier, type, whether words are there, search version
 TYPES = ("probing", "rest probing", "trie", "quantized trie", "array trie", "quantized array trie")
 LN_10 = math.log(10)
-NO_CONTEXT = -1
 LONGEST_WORD = 64  # bytes; a search finds no longer ones
 WORD_ENTRY = np.dtype([("key", "<u8"), ("word", "<u4")])
 UNIGRAM = np.dtype([("prob", "<f4"), ("backoff", "<f4")])
@@ -63,7 +61,6 @@ class LanguageModel:
     def __init__(self, tables: Tables, counts: tuple[int, ...], lower: bool, file_bytes: int = 0) -> None:
         self.tables, self.counts, self.lower, self.file_bytes = tables, counts, lower, file_bytes
         self.start = self.index("<s>")
-        self.end = self.index("</s>")
 
     @classmethod
     def read(cls, path: Path) -> LanguageModel:
@@ -135,17 +132,6 @@ class LanguageModel:
         ids = self.ids(words[-MOST_CONTEXT:])
         ids = ids[::-1] if len(ids) >= self.order - 1 else [*ids[::-1], self.start]
         return np.array(ids[: self.order - 1], np.int32)
-
-    def score(self, words: Sequence[str]) -> list[float]:
-        """The natural logarithm of each word's probability in a sentence, and of the sentence's end."""
-        history = np.full(MOST_CONTEXT, NO_CONTEXT, np.int32)
-        history[0] = self.start
-        scores = []
-        for word in itertools.chain(map(self.index, words), (self.end,)):
-            scores.append(float(word_score(self.tables, history, word)))
-            history[1:] = history[:-1].copy()
-            history[0] = word
-        return scores
 
 
 def no_language_model() -> LanguageModel:

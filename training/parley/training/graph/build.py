@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from parley.decoder.search.lattice.ctc_graph import ctc_graph, named
-from parley.decoder.search.lattice.graph import FORMAT, Graph, digest, file_digest, fingerprint
+from parley.decoder.search.lattice.graph import FORMAT, Graph, digest, fingerprint
 from parley.training.graph.arpa import read_arpa
+from parley.training.graph.files import file_digest
 from parley.training.graph.fst_text import read_fst_text
 from parley.training.graph.jsgf import read_jsgf
 from parley.training.graph.ngram import BEGIN, END, UNKNOWN, word_fsa

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING
 from parley.decoder.errors import ParleyError
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models import places
-from parley.decoder.search.lattice.graph import cached, read_graph, write_graph
+from parley.decoder.search.lattice.graph import read_graph
 from parley.decoder.text.vocabulary import Vocabulary
+from parley.training.graph.accepted import score_of
 from parley.training.graph.build import grammar_graph, grammar_key, language_model_graph, language_model_key
+from parley.training.graph.files import cached, write_graph
 from parley.training.graph.spelling import Spelling
 from parley.training.graph.words import GrammarError, Limits
 
@@ -101,7 +103,7 @@ def _check(options: argparse.Namespace) -> int:
     for sentence in options.sentence:
         spelled = [spelling.spell(word) for word in sentence.split()]
         known = [tokens for tokens in spelled if tokens is not None]
-        score = graph.score([token for tokens in known for token in tokens]) if len(known) == len(spelled) else None
+        score = score_of(graph, [token for tokens in known for token in tokens]) if len(known) == len(spelled) else None
         print(f"{'not accepted' if score is None else f'accepted, score {score:.2f}'}: {sentence}")
         status = status if score is not None else 1
     return status

@@ -6,8 +6,14 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from parley.decoder.search.language_model import word_score
+from parley.decoder.values import MOST_CONTEXT
+from parley.training.lm.model import SENTENCE_END
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from parley.decoder.search.language_model import LanguageModel
 
@@ -36,11 +42,23 @@ class Perplexity:
         return _perplexity(self.known_log_prob, self.words + self.sentences - self.unknown)
 
 
+def log_probs_of(model: LanguageModel, words: Sequence[str]) -> list[float]:
+    """The natural logarithm of each word's probability in a sentence, and of the sentence's end."""
+    history = np.full(MOST_CONTEXT, -1, np.int32)
+    history[0] = model.start
+    scores = []
+    for word in (*map(model.index, words), model.index(SENTENCE_END)):
+        scores.append(float(word_score(model.tables, history, word)))
+        history[1:] = history[:-1].copy()
+        history[0] = word
+    return scores
+
+
 def measure(model: LanguageModel, sentences: Iterable[list[str]]) -> Perplexity:
     lines = words = unknown = 0
     log_prob = unknown_log_prob = 0.0
     for sentence in sentences:
-        scores = model.score(sentence)
+        scores = log_probs_of(model, sentence)
         lines += 1
         words += len(sentence)
         log_prob += sum(scores)

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import tempfile
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from parley.decoder.errors import ModelError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Iterable
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -86,32 +83,6 @@ class Graph:
             return "got scores that are not finite"
         return None
 
-    def score(self, tokens: Sequence[int]) -> float | None:
-        """Of these tokens, by their best way; None if it does not accept them."""
-        first = np.searchsorted(self.arcs[:, 0], np.arange(self.states + 1))
-        found = {0: 0.0}
-        for token in (*tokens, FINAL):
-            after: dict[int, float] = {}
-            for state, score in self._silently(found, first).items():
-                for arc in range(first[state], first[state + 1]):
-                    _, target, label, said = self.arcs[arc].tolist()
-                    if label == FINAL if token == FINAL else said == token:
-                        after[target] = max(score + float(self.scores[arc]), after.get(target, -np.inf))
-            found = after
-        return max(found.values(), default=None)
-
-    def _silently(self, found: dict[int, float], first: NDArray[np.int64]) -> dict[int, float]:
-        """With the states that can be reached from these without a token."""
-        best, waiting = dict(found), list(found)
-        while waiting:
-            state = waiting.pop()
-            for arc in range(first[state], first[state + 1]):
-                _, target, label, said = self.arcs[arc].tolist()
-                if label != FINAL and not said and best[state] > best.get(target, -np.inf):
-                    best[target] = best[state]  # such arcs score nothing
-                    waiting.append(target)
-        return best
-
 
 def fingerprint(vocabulary: Vocabulary) -> str:
     """Tells one table of tokens from another."""
@@ -126,28 +97,6 @@ def digest(*parts: bytes | Iterable[bytes]) -> str:
             inner.update(piece)
         total.update(inner.digest())
     return total.hexdigest()
-
-
-def file_digest(path: Path) -> bytes:
-    total = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            total.update(block)
-    return total.digest()
-
-
-def write_graph(graph: Graph, path: Path) -> None:
-    """In one move: who reads the path has the old graph or the whole new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=path.name, suffix=".part", dir=path.parent)
-    os.close(descriptor)
-    try:
-        metadata = {"format": FORMAT, "vocabulary": graph.vocabulary, "about": json.dumps(dict(graph.about))}
-        save_file({"arcs": graph.arcs, "scores": graph.scores}, name, metadata)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def read_graph(path: Path, vocabulary: Vocabulary) -> Graph:
@@ -169,13 +118,3 @@ def read_graph(path: Path, vocabulary: Vocabulary) -> Graph:
     if (fault := graph.fault(len(vocabulary.pieces))) is not None:
         raise ModelError(f"{path}: {fault}")
     return Graph(graph.arcs, graph.scores, graph.vocabulary, tuple((str(k), str(v)) for k, v in about.items()))
-
-
-def cached(folder: Path, key: str, vocabulary: Vocabulary, build: Callable[[], Graph]) -> Graph:
-    """The graph that was built under this key, or built now. The key is a digest of all that it depends on."""
-    path = folder / f"{key}.graph"
-    if path.is_file():
-        return read_graph(path, vocabulary)
-    graph = build()
-    write_graph(graph, path)
-    return graph
