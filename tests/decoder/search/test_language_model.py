@@ -14,17 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parley.decoder.errors import ModelError
-from parley.decoder.search.language_model import (
-    LONGEST_WORD,
-    MIDDLE,
-    PARAMETERS,
-    SANITY,
-    LanguageModel,
-    _find,
-    follow,
-    no_language_model,
-    word_score,
-)
+from parley.decoder.search.kenlm import MIDDLE, PARAMETERS, SANITY
+from parley.decoder.search.language_model import LanguageModel, _find, follow, no_language_model, word_score
+from parley.decoder.search.word_tree import LONGEST_WORD
 from parley.decoder.values import MOST_CONTEXT, MOST_ORDER
 from parley.training.lm.arpa import read_arpa
 from parley.training.lm.kenlm_binary import write_binary

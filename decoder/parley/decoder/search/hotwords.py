@@ -51,31 +51,56 @@ def _spelled(text: str, lower: bool) -> bytes:
     return f" {' '.join(words)} ".encode()
 
 
+class _Tree(NamedTuple):
+    """The phrases' bytes, a state each; used: how many there are. share: what its byte is worth, by the best phrase;
+    ends: whether a phrase does here."""
+
+    used: int
+    label: NDArray[np.uint8]
+    child: NDArray[np.int32]
+    sibling: NDArray[np.int32]
+    share: NDArray[np.float64]
+    ends: NDArray[np.bool_]
+
+
 @compiled
 def _built(text: NDArray[np.uint8], starts: NDArray[np.int64], boosts: NDArray[np.float64]) -> Automaton:
+    tree = _tree(text, starts, boosts)
+    fail, held, earned = _linked(tree)
+    # Copies: many phrases share their beginnings, and what they would have taken is free then.
+    used = tree.used
+    return Automaton(tree.label[:used].copy(), tree.child[:used].copy(), tree.sibling[:used].copy(), fail, held, earned)
+
+
+@compiled
+def _tree(text: NDArray[np.uint8], starts: NDArray[np.int64], boosts: NDArray[np.float64]) -> _Tree:
+    """Of the phrases text[starts[i]:starts[i + 1]]."""
     most = len(text) + 1
-    label = np.zeros(most, np.uint8)
-    child, sibling, fail = np.zeros(most, np.int32), np.zeros(most, np.int32), np.zeros(most, np.int32)
-    parent = np.zeros(most, np.int32)
-    share, worth, held, earned = np.zeros(most), np.zeros(most), np.zeros(most), np.zeros(most)
-    depth, ends = np.zeros(most, np.int32), np.zeros(most, np.bool_)
+    label, ends, share = np.zeros(most, np.uint8), np.zeros(most, np.bool_), np.zeros(most)
+    child, sibling = np.zeros(most, np.int32), np.zeros(most, np.int32)
     used = 1
     for phrase in range(len(boosts)):
         state = 0
         for at in range(starts[phrase], starts[phrase + 1]):
-            following = child[state]
-            while following != 0 and label[following] != text[at]:
-                following = sibling[following]
+            following = _child(child, sibling, label, state, text[at])
             if following == 0:
                 following = used
                 used += 1
-                label[following], sibling[following], parent[following] = text[at], child[state], state
-                child[state] = following
+                label[following], sibling[following], child[state] = text[at], child[state], following
             state = following
             # The spaces round a phrase are anybody's.
             if at > starts[phrase] and at + 1 < starts[phrase + 1]:
                 share[state] = max(share[state], boosts[phrase])
         ends[state] = True
+    return _Tree(used, label, child, sibling, share, ends)
+
+
+@compiled
+def _linked(tree: _Tree) -> tuple[NDArray[np.int32], NDArray[np.float64], NDArray[np.float64]]:
+    """Of every state: where it falls back to, what it holds and what is earned there. See Automaton."""
+    used, label, child, sibling, share, ends = tree
+    fail, depth = np.zeros(used, np.int32), np.zeros(used, np.int32)
+    worth, held, earned = np.zeros(used), np.zeros(used), np.zeros(used)
     # Breadth first: a state's way back is shorter than the state.
     queue = np.zeros(used, np.int32)
     head, tail = 0, 1
@@ -86,13 +111,8 @@ def _built(text: NDArray[np.uint8], starts: NDArray[np.int64], boosts: NDArray[n
         while following != 0:
             queue[tail] = following
             tail += 1
-            back = fail[state]
             if state != 0:
-                found = _child(child, sibling, label, back, label[following])
-                while found == 0 and back != 0:
-                    back = fail[back]
-                    found = _child(child, sibling, label, back, label[following])
-                fail[following] = found
+                fail[following] = _fallen_back(tree, fail, fail[state], label[following])
             depth[following] = depth[state] + 1
             worth[following] = worth[state] + share[following]
             if ends[following]:
@@ -101,15 +121,17 @@ def _built(text: NDArray[np.uint8], starts: NDArray[np.int64], boosts: NDArray[n
                 held[following] = worth[following]
             earned[following] += earned[fail[following]]  # phrases that this one ends with
             following = sibling[following]
-    # Copies: many phrases share their beginnings, and what they would have taken is free then.
-    return Automaton(
-        label[:used].copy(),
-        child[:used].copy(),
-        sibling[:used].copy(),
-        fail[:used].copy(),
-        held[:used].copy(),
-        earned[:used].copy(),
-    )
+    return fail, held, earned
+
+
+@compiled
+def _fallen_back(tree: _Tree, fail: NDArray[np.int32], back: int, byte: int) -> int:
+    """The state of the longest end of what has been read that goes on with this byte; `back`: the longest without."""
+    found = _child(tree.child, tree.sibling, tree.label, back, byte)
+    while found == 0 and back != 0:
+        back = fail[back]
+        found = _child(tree.child, tree.sibling, tree.label, back, byte)
+    return found
 
 
 @compiled

@@ -3,21 +3,20 @@
 The file stays where it is: what is read of it is the system's page cache, shared by all decoders and processes. What is
 made of it at loading is a tree of its words' bytes, so that a search can judge a word before it is whole.
 
-The format is KenLM's own (`build_binary probing`, version 5; Heafield 2011, "KenLM: Faster and Smaller Language Model
-Queries"); `parley lm build` writes it. An n-gram's key is a hash of its words, the last word first.
+An n-gram's key is a hash of its words, the last word first.
 """
 
 from __future__ import annotations
 
 import math
-import struct
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from parley.decoder.errors import ModelError
+from parley.decoder.search import kenlm
 from parley.decoder.search.compiled import compiled
-from parley.decoder.values import MOST_CONTEXT, MOST_ORDER
+from parley.decoder.search.word_tree import word_tree
+from parley.decoder.values import MOST_CONTEXT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,16 +24,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-MAGIC = b"mmap lm http://kheafield.com/code format version 5\n"
-SANITY = struct.pack("<56s3fIIIQ", MAGIC, 0.0, 1.0, -0.5, 1, 0xFFFFFFFF, 0, 1)  # what KenLM checks a machine by
-PARAMETERS = struct.Struct("<BxxxfI?xxxI")  # order, multiplier, type, whether words are there, search version
-TYPES = ("probing", "rest probing", "trie", "quantized trie", "array trie", "quantized array trie")
 LN_10 = math.log(10)
-LONGEST_WORD = 64  # bytes; a search finds no longer ones
-WORD_ENTRY = np.dtype([("key", "<u8"), ("word", "<u4")])
-UNIGRAM = np.dtype([("prob", "<f4"), ("backoff", "<f4")])
-MIDDLE = np.dtype([("key", "<u8"), ("prob", "<f4"), ("backoff", "<f4")])
-LONGEST = np.dtype([("key", "<u8"), ("prob", "<f4")])
 
 
 class Tables(NamedTuple):
@@ -65,55 +55,12 @@ class LanguageModel:
     @classmethod
     def read(cls, path: Path) -> LanguageModel:
         """Maps a file. Raises ModelError."""
-        try:
-            data = np.memmap(path, np.uint8, "r")
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{path}: not a readable language model: {error}") from None
-        head = data[: len(SANITY) + PARAMETERS.size].tobytes()
-        if not head.startswith(MAGIC):
-            found = ascii(bytes(head[:16]))
-            raise ModelError(
-                f"{path}: got a file that begins with {found}, expected KenLM's binary (`parley lm build`)"
-            )
-        if len(head) < len(SANITY) + PARAMETERS.size or not head.startswith(SANITY):
-            raise ModelError(f"{path}: got a KenLM file of another kind of machine, or a part of one")
-        order, multiplier, kind, has_words, _ = PARAMETERS.unpack(head[len(SANITY) :])
-        if kind != 0 or not has_words:
-            found = TYPES[kind] if kind < len(TYPES) else str(kind)
-            found += "" if has_words else " without its words"
-            raise ModelError(f"{path}: got a KenLM file of type {found}, expected probing with its words")
-        if not 1 < multiplier < math.inf:
-            raise ModelError(f"{path}: got {multiplier:g} buckets for each n-gram, expected more than 1")
-        if not 2 <= order <= MOST_ORDER:
-            raise ModelError(f"{path}: got a model of order {order}, expected 2 to {MOST_ORDER}")
-        at = len(SANITY) + PARAMETERS.size
-        if len(data) < at + 8 * order:
-            raise ModelError(f"{path}: got {len(data)} bytes, which end in the header")
-        counts = tuple(int(count) for count in np.frombuffer(data[at : at + 8 * order].tobytes(), "<u8"))
-        at = -(-(at + 8 * order) // 8) * 8 + 8  # behind the vocabulary's version and bound
-
-        def table(kind: np.dtype[np.void], entries: int) -> NDArray[np.void]:
-            nonlocal at
-            start, at = at, at + kind.itemsize * entries
-            if at > len(data):
-                raise ModelError(f"{path}: got {len(data)} bytes, expected {at} and more for {counts} n-grams")
-            return data[start:at].view(np.ndarray).view(kind)
-
-        def hashed(kind: np.dtype[np.void], entries: int) -> NDArray[np.void]:
-            return table(kind, max(entries + 1, int(np.float32(multiplier) * np.float32(entries))))
-
-        hashed(WORD_ENTRY, counts[0])  # KenLM's way to a word's id; ours is the tree
-        unigrams = table(UNIGRAM, counts[0] + 1)
-        middles = [hashed(MIDDLE, count) for count in counts[1:-1]]
-        middles += [_frozen(np.zeros(1, MIDDLE))] * (MOST_ORDER - 2 - len(middles))
-        longest = hashed(LONGEST, counts[-1])
-        words = data[at:].tobytes().split(b"\0")[:-1]
-        if len(words) != counts[0]:
-            raise ModelError(f"{path}: got {len(words)} words, expected {counts[0]}")
-        tree = _tree(words, LN_10 * -np.abs(unigrams["prob"][: counts[0]].astype(np.float64)))
-        lower = not any(word != word.lower() for word in words[1:])
-        two, three, four = middles
-        return cls(Tables(order, unigrams, two, three, four, longest, *tree), counts, lower, len(data))
+        file = kenlm.read(path)
+        two, three, four = file.middles
+        tree = word_tree(file.words, LN_10 * -np.abs(file.unigrams["prob"][: len(file.words)].astype(np.float64)))
+        lower = not any(word != word.lower() for word in file.words[1:])
+        tables = Tables(file.order, file.unigrams, two, three, four, file.longest, *tree)
+        return cls(tables, file.counts, lower, file.size)
 
     @property
     def order(self) -> int:
@@ -136,59 +83,9 @@ class LanguageModel:
 
 def no_language_model() -> LanguageModel:
     """One that knows no words, for a search without."""
-    words = _tree([], np.zeros(0))
-    none = _frozen(np.zeros(1, MIDDLE))
-    unigrams, longest = _frozen(np.zeros(1, UNIGRAM)), _frozen(np.zeros(1, LONGEST))
-    return LanguageModel(Tables(0, unigrams, none, none, none, longest, *words), (), lower=True)
-
-
-def _frozen(array: NDArray[np.void]) -> NDArray[np.void]:
-    """As a mapped file's arrays are: compiled code is compiled for one type only."""
-    array.flags.writeable = False
-    return array
-
-
-def _tree(
-    words: Sequence[bytes], log_probs: NDArray[np.float64]
-) -> tuple[NDArray[np.int32], NDArray[np.uint8], NDArray[np.int32], NDArray[np.float64]]:
-    """The tree of all words but the first, <unk>: first, label, word, ahead. See Tables."""
-    ids = np.array(sorted(range(1, len(words)), key=words.__getitem__), np.int64)
-    sorted_words = [words[at] for at in ids if len(words[at]) <= LONGEST_WORD]
-    ids = np.array([at for at in ids if len(words[at]) <= LONGEST_WORD], np.int64)
-    lengths = np.array([len(word) for word in sorted_words], np.int64)
-    width = int(lengths.max(initial=0))
-    spelled = np.array(sorted_words, f"S{max(width, 1)}").view(np.uint8).reshape(len(ids), max(width, 1))
-    # How many bytes a word shares with the one before it.
-    same = np.ones((len(ids), width + 1), bool)
-    same[1:, 1:] = np.cumprod(spelled[1:, :width] == spelled[:-1, :width], 1)
-    shared = same[:, 1:].sum(1)
-    shared[:1] = 0
-    levels, nodes = [np.zeros(len(ids), np.int64)], 1
-    first_children, labels = [np.zeros(0, np.int64)], [np.zeros(1, np.uint8)]
-    for depth in range(width):
-        deep = lengths > depth
-        opens = deep & (shared <= depth)  # a node that no word before has
-        here = np.where(deep, nodes - 1 + np.cumsum(opens), -1)
-        labels.append(spelled[opens, depth])
-        first_children.append(np.repeat(0, 0))
-        levels.append(here)
-        nodes += int(opens.sum())
-    word = np.full(nodes, -1, np.int32)
-    ahead = np.full(nodes, -np.inf)
-    parents = np.zeros(nodes, np.int64)
-    for depth in range(width):
-        deep = levels[depth + 1] >= 0
-        parents[levels[depth + 1][deep]] = levels[depth][deep]
-    for depth, level in enumerate(levels):
-        deep = (lengths >= depth) if depth == 0 else level >= 0
-        ends = deep & (lengths == depth)
-        word[level[ends]] = ids[ends]
-        np.maximum.at(ahead, level[deep], log_probs[ids[deep]])
-    ahead[0] = 0.0
-    # Breadth first, in order: a node's children lie together, behind those of the nodes before it.
-    first = np.ones(nodes + 1, np.int64)
-    first[1:] += np.cumsum(np.bincount(parents[1:], minlength=nodes))
-    return first.astype(np.int32), np.concatenate(labels), word, ahead
+    none = kenlm.no_table(kenlm.MIDDLE)
+    unigrams, longest = kenlm.no_table(kenlm.UNIGRAM), kenlm.no_table(kenlm.LONGEST)
+    return LanguageModel(Tables(0, unigrams, none, none, none, longest, *word_tree([], np.zeros(0))), (), lower=True)
 
 
 @compiled
