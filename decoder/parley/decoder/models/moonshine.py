@@ -113,10 +113,7 @@ class SecondPass:
         lengths = np.array([max(len(samples), limits.shortest_samples) for samples in batch])
         parts = []
         for together in self._encoder_calls(lengths):
-            padded = np.zeros((len(together), lengths[together].max()), np.int16)
-            for padded_row, row in zip(padded, together, strict=True):
-                padded_row[: len(batch[row])] = batch[row]
-            parts.append(self._run("encoder", {"samples": self._put(padded), "lengths": self._put(lengths[together])}))
+            parts.append(self._encoded([batch[row] for row in together], lengths[together]))
             yield []
         cross = parts[0] if len(parts) == 1 else self._joined(parts)
 
@@ -130,33 +127,51 @@ class SecondPass:
             step = {"tokens": self._put(last), "position": self._put(np.array([position])), "top": top}
             out = self._run("decoder", step | cross | caches)
             caches = {name: out[f"new_{name}"] for name in self._cache_names}
-            log_probs, tokens, attention = (out[name].numpy() for name in ("log_probs", "next_tokens", "attention"))
-            width = log_probs.shape[1]
-            grown_from = np.empty((len(rows), beam), np.int64)
-            last = np.empty((len(rows), beam), np.int64)
-            finished = []
-            for at, row in enumerate(rows.tolist()):
-                if beams[row].finished:  # decoded on for nothing until the batch shrinks
-                    grown_from[at], last[at] = at * width, limits.end_token
-                    continue
-                seen = attention[at, :, : self._frames(int(lengths[row]))]
-                parents, last[at] = beams[row].advance(log_probs[at], tokens[at], seen)
-                grown_from[at] = at * width + np.asarray(parents)
-                if beams[row].finished:
-                    finished.append((row, self._transcript(beams[row].n_best(), word_times)))
-            yield finished
+            tried = out["log_probs"].shape()[0] * out["log_probs"].shape()[1]  # hypotheses in that call
+            frames = [self._frames(samples) for samples in lengths[rows].tolist()]
+            grown_from, last, ended = self._grown([beams[row] for row in rows], frames, out)
+            yield [(int(row), self._transcript(beams[row].n_best(), word_times)) for row in rows[ended]]
 
-            open_at = np.array([at for at, row in enumerate(rows.tolist()) if not beams[row].finished], np.int64)
+            open_at = np.array([at for at, row in enumerate(rows) if not beams[row].finished], np.int64)
             if not len(open_at):
                 return
             if len(open_at) <= SHRINK_AT * len(rows):
                 rows, grown_from, last = rows[open_at], grown_from[open_at], last[open_at]
-                frames = np.array([self._frames(int(lengths[rows].max()))])
-                picked = {"rows": self._put(open_at), "frames": self._put(frames)} | cross
+                longest = np.array([self._frames(int(lengths[rows].max()))])
+                picked = {"rows": self._put(open_at), "frames": self._put(longest)} | cross
                 cross = _renamed(self._run("select", picked))
             order = grown_from.ravel()
-            if len(order) != log_probs.shape[0] * width or (order != np.arange(len(order))).any():
+            if len(order) != tried or (order != np.arange(len(order))).any():
                 caches = _renamed(self._run("reorder", {"rows": self._put(order)} | caches))
+
+    def _encoded(self, utterances: Sequence[NDArray[np.int16]], lengths: NDArray[np.int64]) -> Tensors:
+        """What the decoder hears of these utterances, in one call of the encoder."""
+        padded = np.zeros((len(utterances), lengths.max()), np.int16)
+        for row, samples in zip(padded, utterances, strict=True):
+            row[: len(samples)] = samples
+        return self._run("encoder", {"samples": self._put(padded), "lengths": self._put(lengths)})
+
+    def _grown(
+        self, beams: Sequence[Beam], frames: Sequence[int], out: Tensors
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[int]]:
+        """Takes the rows' beams one token further. frames: of the rows. out: the decoder's.
+
+        Returns for every row's hypotheses those of the call that they grew from and their last tokens, both (rows,
+        beam), and which rows are finished with it.
+        """
+        log_probs, tokens, attention = (out[name].numpy() for name in ("log_probs", "next_tokens", "attention"))
+        hypotheses, width = log_probs.shape[1], log_probs.shape[2] // 2  # twice the beam is looked at
+        grown_from, last = np.empty((2, len(beams), width), np.int64)
+        ended: list[int] = []
+        for at, beam in enumerate(beams):
+            if beam.finished:  # decoded on for nothing until the batch shrinks
+                grown_from[at], last[at] = at * hypotheses, self._limits.end_token
+                continue
+            parents, last[at] = beam.advance(log_probs[at], tokens[at], attention[at, :, : frames[at]])
+            grown_from[at] = at * hypotheses + np.asarray(parents)
+            if beam.finished:
+                ended.append(at)
+        return grown_from, last, ended
 
     def _encoder_calls(self, lengths: NDArray[np.int64]) -> Iterator[list[int]]:
         """The rows of each call of the encoder. On a CPU a long call gains nothing, and keeps live calls waiting."""
