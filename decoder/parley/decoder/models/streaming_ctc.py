@@ -83,13 +83,15 @@ class StreamingCtc:
             in_int8(network)
         with memory_errors():
             network.to(self._device)
-        with warnings.catch_warnings():
-            # It is to go some day, but what is to take its place needs a compiler where the node runs.
-            warnings.filterwarnings("ignore", message=".*torch.jit.script", category=DeprecationWarning)
-            self._network = torch.jit.script(network)
+        self._network = _scripted(network)
+        self._warm_up(on_cpu)
+
+    def _warm_up(self, on_cpu: bool) -> None:
+        """So that no caller waits for TorchScript, nor for what a card prepares, and takes memory for, at each size of
+        batch."""
         warm_ups = [1] * WARM_UPS
-        if not on_cpu:  # a card prepares itself for each size of batch, and takes the memory for it
-            warm_ups += [1 << power for power in range(1, min(slots, CARD_ROWS).bit_length())]
+        if not on_cpu:
+            warm_ups += [1 << power for power in range(1, min(self.slots, CARD_ROWS).bit_length())]
         silence = np.zeros(self.shape.window, np.int16)
         for rows in warm_ups:
             self.forward([Chunk(slot, 0, silence) for slot in range(rows)])
@@ -148,6 +150,13 @@ class StreamingCtc:
 
     def _put(self, values: Any) -> Tensor:
         return torch.as_tensor(values).to(self._device, non_blocking=True)
+
+
+def _scripted(network: Network) -> Any:
+    with warnings.catch_warnings():
+        # It is to go some day, but what is to take its place needs a compiler where the node runs.
+        warnings.filterwarnings("ignore", message=".*torch.jit.script", category=DeprecationWarning)
+        return torch.jit.script(network)
 
 
 def _joined(shares: Sequence[tuple[Tensor, list[int]]]) -> tuple[Tensor, list[int]]:

@@ -36,35 +36,13 @@ def word_fsa(arpa: Arpa, known: NDArray[np.bool_] | None = None) -> WordFsa:
         if special in words:
             may[words.index(special)] = False
     nodes = _Nodes(arpa)
-    usable = np.zeros(nodes.count, bool)
-    usable[EMPTY] = True
-    continued = np.zeros(nodes.count, bool)  # is a history
-    inside = may.copy()
-    if begin is not None:
-        inside[begin] = True  # as the first word
-    last = may.copy()
-    last[end] = True
-    for rows in nodes.by_order:
-        usable[rows] = usable[nodes.prefix[rows]] & inside[nodes.word[rows]]
-        said = usable[nodes.prefix[rows]] & last[nodes.word[rows]] & np.isfinite(nodes.log_prob[rows])
-        continued[nodes.prefix[rows[said]]] = True
-        inside = may
-    continued[EMPTY] = True
+    usable, continued = _histories(nodes, may, begin, end)
     state = np.cumsum(continued) - 1
     grams = np.flatnonzero(usable[nodes.prefix] & may[nodes.word] & np.isfinite(nodes.log_prob))
     grams = grams[grams != EMPTY]
     if not len(grams):
         raise GrammarError("got a language model without a word that may be said, expected one or more")
-    here, before, which = grams, np.zeros(len(grams)), np.arange(len(grams))
-    found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
-    while len(here):
-        history = continued[here]
-        found.append((which[history], here[history], before[history]))
-        before = before + nodes.backoff[here]
-        left = here != EMPTY
-        here, before, which = nodes.suffix[here[left]], before[left], which[left]
-    gram, target, added = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    gram = grams[gram]
+    gram, target, added = _backed_off(nodes, grams, continued)
     ends = np.flatnonzero((nodes.word == end) & usable[nodes.prefix] & np.isfinite(nodes.log_prob))
     ends = ends[ends != EMPTY]
     return WordFsa(
@@ -77,6 +55,41 @@ def word_fsa(arpa: Arpa, known: NDArray[np.bool_] | None = None) -> WordFsa:
         starts=_starts(nodes, begin, continued, state),
         finals=dict(zip(state[nodes.prefix[ends]].tolist(), nodes.log_prob[ends].tolist(), strict=True)),
     )
+
+
+def _histories(
+    nodes: _Nodes, may: NDArray[np.bool_], begin: int | None, end: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+    """By node: whether its words may be said, and whether something may be said behind them."""
+    usable, continued = np.zeros(nodes.count, bool), np.zeros(nodes.count, bool)
+    usable[EMPTY] = continued[EMPTY] = True
+    inside, last = may.copy(), may.copy()
+    if begin is not None:
+        inside[begin] = True  # as the first word
+    last[end] = True
+    for rows in nodes.by_order:
+        usable[rows] = usable[nodes.prefix[rows]] & inside[nodes.word[rows]]
+        said = usable[nodes.prefix[rows]] & last[nodes.word[rows]] & np.isfinite(nodes.log_prob[rows])
+        continued[nodes.prefix[rows[said]]] = True
+        inside = may
+    return usable, continued
+
+
+def _backed_off(
+    nodes: _Nodes, grams: NDArray[np.int64], continued: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """The n-grams' arcs: the n-gram, the history that it leads to, and what the way there costs. An n-gram leads to
+    each end of its words that something may be said behind, the longest first."""
+    here, before, which = grams, np.zeros(len(grams)), np.arange(len(grams))
+    found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
+    while len(here):
+        history = continued[here]
+        found.append((which[history], here[history], before[history]))
+        before = before + nodes.backoff[here]
+        left = here != EMPTY
+        here, before, which = nodes.suffix[here[left]], before[left], which[left]
+    gram, target, added = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return grams[gram], target, added
 
 
 def _one(words: tuple[str, ...], names: tuple[str, ...]) -> int | None:

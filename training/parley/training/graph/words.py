@@ -87,6 +87,31 @@ class Draft:
 
         Raises GrammarError if no sentence is left.
         """
+        arcs, finals = self._without_silence(start)
+        alive = _reaching(finals, ((source, target) for source, target, _ in arcs))
+        if start not in alive:
+            raise GrammarError("got a grammar that accepts nothing, expected one sentence or more")
+        number = {state: at for at, state in enumerate(sorted(alive, key=lambda state: (state != start, state)))}
+        kept = sorted(
+            (number[source], number[target], word, score)
+            for (source, target, word), score in arcs.items()
+            if source in alive and target in alive
+        )
+        said = sorted({word for _, _, word, _ in kept})
+        again = {word: at for at, word in enumerate(said)}
+        names = list(self.words)
+        return WordFsa(
+            words=tuple(names[word] for word in said),
+            states=len(number),
+            source=np.array([arc[0] for arc in kept], np.int64),
+            target=np.array([arc[1] for arc in kept], np.int64),
+            word=np.array([again[arc[2]] for arc in kept], np.int64),
+            score=np.array([arc[3] for arc in kept], np.float64),
+            finals={number[state]: score for state, score in finals.items() if state in alive},
+        )
+
+    def _without_silence(self, start: int) -> tuple[dict[tuple[int, int, int], float], dict[int, float]]:
+        """The best scores of the arcs (from, to, word) that can be reached, and of ending in a state."""
         silent: dict[int, list[tuple[int, float]]] = {}
         spoken: dict[int, list[tuple[int, int, float]]] = {}
         for source, target, word, score in self.arcs:
@@ -111,27 +136,7 @@ class Draft:
                 if len(arcs) > self.limits.arcs:
                     most = self.limits.arcs
                     raise GrammarError(f"got a grammar of more than {most} arcs, expected {most} at most")
-        alive = _reaching(finals, ((source, target) for source, target, _ in arcs))
-        if start not in alive:
-            raise GrammarError("got a grammar that accepts nothing, expected one sentence or more")
-        number = {state: at for at, state in enumerate(sorted(alive, key=lambda state: (state != start, state)))}
-        kept = sorted(
-            (number[source], number[target], word, score)
-            for (source, target, word), score in arcs.items()
-            if source in alive and target in alive
-        )
-        said = sorted({word for _, _, word, _ in kept})
-        again = {word: at for at, word in enumerate(said)}
-        names = list(self.words)
-        return WordFsa(
-            words=tuple(names[word] for word in said),
-            states=len(number),
-            source=np.array([arc[0] for arc in kept], np.int64),
-            target=np.array([arc[1] for arc in kept], np.int64),
-            word=np.array([again[arc[2]] for arc in kept], np.int64),
-            score=np.array([arc[3] for arc in kept], np.float64),
-            finals={number[state]: score for state, score in finals.items() if state in alive},
-        )
+        return arcs, finals
 
 
 def _closure(state: int, silent: dict[int, list[tuple[int, float]]]) -> Iterator[tuple[int, float]]:
