@@ -21,7 +21,7 @@ unexport PARLEY_MODELS # a checkout's models are its own
 
 .DELETE_ON_ERROR:
 .DEFAULT_GOAL := help
-.PHONY: help setup models run demo test test-slow k2 test-k2 check lint proto format dist bench bench-peers gpu soak coverage clean
+.PHONY: help setup models run demo test test-slow k2 test-k2 check lint proto reference format dist bench bench-peers gpu soak coverage clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -62,6 +62,7 @@ lint: $(VENV)/dev.stamp ## format, lint, types, import contracts, protocol, gene
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code proto
 	$(BIN)/python scripts/gen_proto.py --check
+	$(BIN)/python -m scripts.reference --check
 
 format: $(VENV)/dev.stamp ## rewrite the sources in the house's format
 	$(BIN)/ruff format
@@ -70,6 +71,9 @@ format: $(VENV)/dev.stamp ## rewrite the sources in the house's format
 
 proto: $(VENV)/dev.stamp ## generate the Python code of proto/, beside the .proto files
 	$(BIN)/python scripts/gen_proto.py
+
+reference: $(VENV)/dev.stamp ## write docs/reference/ from the code
+	$(BIN)/python -m scripts.reference
 
 dist: $(VENV)/dev.stamp ## the wheels, Parley's and that of the first pass's model, into dist/
 	rm -rf dist
