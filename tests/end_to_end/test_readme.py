@@ -1,4 +1,4 @@
-"""README.md's ```bash and ```python blocks run as they are written, with the real grpcurl, against a real node."""
+"""README.md's and docs/guide.md's ```bash and ```python blocks run, with the real grpcurl, against a real node."""
 
 from __future__ import annotations
 
@@ -21,17 +21,19 @@ if TYPE_CHECKING:
 
     from scripts.node_process import NodeProcess
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```bash\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
-PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+TEXT = "".join((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/guide.md"))
+BLOCKS = re.findall(r"^```bash\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+PYTHON_BLOCKS = re.findall(r"^```python\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
 DEFAULT_ADDRESS = "127.0.0.1:50051"
+NEWCOMERS_BIN = ".venv/bin/"  # where `make` puts the commands; a test has an environment of its own
 
 
 def run_block(containing: str, node: NodeProcess, **variables: str) -> str:
     matching = [block for block in BLOCKS if re.search(containing, block)]
-    assert len(matching) == 1, f"README.md has {len(matching)} bash blocks with {containing!r}, expected 1"
+    assert len(matching) == 1, f"the documents have {len(matching)} bash blocks with {containing!r}, expected 1"
     path = os.pathsep.join((sysconfig.get_path("scripts"), os.environ["PATH"]))
-    return run("bash", "-euo", "pipefail", "-c", matching[0], PATH=path, PARLEY_SERVER=node.address, **variables)
+    block = matching[0].replace(NEWCOMERS_BIN, "").replace("parley stream ", "parley stream --no-pace ")
+    return run("bash", "-euo", "pipefail", "-c", block, PATH=path, PARLEY_SERVER=node.address, **variables)
 
 
 def run(*command: str, **variables: str) -> str:
@@ -53,7 +55,19 @@ def parse_messages(text: str) -> list[dict[str, Any]]:
 
 
 def test_every_block_is_run_here() -> None:
-    assert (len(BLOCKS), len(PYTHON_BLOCKS)) == (7, 1)
+    assert (len(BLOCKS), len(PYTHON_BLOCKS)) == (8, 1)
+
+
+def test_what_a_newcomer_types_shows_the_words(node: NodeProcess) -> None:
+    health, service, model, *words = run_block("parley health", node).splitlines()
+    assert health == f"{node.address} SERVING"
+    assert service == "parley.asr.v1.Speech SERVING"
+    assert model.startswith("default model moonshine-tiny-en: ")
+    said = [line for line in words if not line.startswith("[")]
+    assert count_errors(words_of("two_cities.flac"), " ".join(said)).rate <= 0.1
+    for channel in (1, 2):
+        said = [line[4:] for line in words if line.startswith(f"[{channel}] ")]
+        assert count_errors(call_text(channel), " ".join(said)).rate <= 0.15
 
 
 def test_list_shows_the_services(node: NodeProcess) -> None:
