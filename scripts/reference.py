@@ -1,14 +1,13 @@
 """Writes docs/reference/ from the code: settings, errors, metrics, commands, RPC fields. Knows where each is declared.
 
-What a reference says stands in the code: a field's comment, a setting's description, an error's docstring. Only what a
-caller is to do about an error stands here. `--check` writes nothing and exits 1 when a page is not what the code gives.
+What a reference says stands in the code: a field's comment, a setting's description, an error's row. `--check` writes
+nothing and exits 1 when a page is not what the code gives.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import inspect
 import io
 import sys
 import tempfile
@@ -22,43 +21,20 @@ from google.protobuf import descriptor_pb2
 from grpc_tools import protoc
 
 from parley.clients.cli import main as cli
+from parley.server.kit.settings import Setting, settings_of
+from parley.server.kit.statuses import UNLISTED
 from parley.server.node import settings as node
-from parley.server.node.telemetry import Metrics
-from parley.server.wires.parley import errors as wire
+from parley.server.node.telemetry import POOL, UP, WAITING, Metrics
+from parley.server.wires.parley.errors import STATUSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from pydantic.fields import FieldInfo
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
 PROTO = ROOT / "proto" / "parley" / "asr" / "v1" / "speech.proto"
 LONGEST_LINE = 120
-
-# By reason: what a caller does about it.
-REMEDIES = {
-    "INVALID_OPTION": "Mend the field that BadRequest names; its text says what was found and expected.",
-    "UNKNOWN_MODEL": "Ask GetModels for what the node has, or leave the field empty.",
-    "BAD_MESSAGE": "A fault of the client's program: config first and once, then audio or a control.",
-    "NOT_PROTOBUF": "A fault of the client's program: it was built from another protocol, or sends something else.",
-    "BAD_AUDIO": "Look at the encoding and rate that were said; the text has the place in the bytes.",
-    "AUDIO_TOO_LONG": "Cut the recording, or open another stream; `max_stream_s` and `max_file_s` are the limits.",
-    "MESSAGE_TOO_LARGE": "Send smaller pieces (`max_chunk_bytes`), or stream a file that is over `max_file_bytes`.",
-    "POOL_EXHAUSTED": "Try another node at once, or this one after RetryInfo's delay, which grows if it happens again. "
-    "If it happens often the fleet is too small: see `parley_pool_busy`.",
-    "TOO_MANY_STREAMS": "Close a call first. Behind a gateway set `max_streams_per_peer = 0`: it is one peer.",
-    "IDLE_STREAM": "Send audio, or `CONTROL_KEEP_ALIVE` while there is none.",
-    "UNREAD_RESPONSES": "Read responses while you send.",
-    "LOADING": "Wait for the node's health to say SERVING (`parley health --wait 60`), or try another.",
-    "DRAINING": "Call another node.",
-    "UNAUTHENTICATED": "Send `authorization: Bearer TOKEN` with a token of the node's `tokens_file`.",
-    "CANCELLED": "Nothing: you have cancelled it yourself.",
-    "MODEL_FAILED": "Tell the operator the request id: the node's log has what happened under it.",
-    "DEVICE_FAILED": "Call again: another batch may go well. The node's log tells more under the request id.",
-    "DEVICE_LOST": "Call again, after RetryInfo's delay; a node with no device left ends and is started anew.",
-    "INTERNAL": "A bug. Tell the operator the request id: the node's log has the traceback under it.",
-}
 
 
 def pages() -> dict[str, str]:
@@ -84,65 +60,49 @@ def settings() -> Iterator[str]:
         "the environment before the file."
     )
     titles = {first: title for title, first in node.SECTIONS.items()}
-    for name, setting in node.Settings.model_fields.items():
-        if name in titles or name == next(iter(node.Settings.model_fields)):
-            yield from ("", f"## {titles[name][0].upper()}{titles[name][1:]}")
-        yield from ("", f"### {name}", "")
-        yield f"`{_flag(name, setting)}`, `{node.PREFIX}{name.upper()}`"
-        yield from _prose(f"Default: {node.shown(setting.default)}. {_range(setting)}".rstrip())
-        yield from _prose(_sentence(setting.description or ""))
+    for one in settings_of(node.Settings):
+        if one.name in titles:
+            yield from ("", f"## {_capital(titles[one.name])}")
+        yield from ("", f"### {one.name}", "")
+        yield f"`{_flag(one)}`, `{node.PROGRAM.prefix}{one.name.upper()}`"
+        may_be = f" May be: {one.range}." if one.range else ""
+        yield from _prose(f"Default: {node.shown(one.default)}.{may_be}")
+        yield from _prose(f"{_capital(one.description)}.")
 
 
-def _flag(name: str, setting: FieldInfo) -> str:
-    flag = "--" + name.replace("_", "-")
-    return f"{flag}`, `--no-{flag[2:]}" if isinstance(setting.default, bool) else f"{flag} VALUE"
-
-
-def _range(setting: FieldInfo) -> str:
-    bounds = {
-        kind: getattr(each, kind)
-        for each in setting.metadata
-        for kind in ("ge", "gt", "le", "lt")
-        if hasattr(each, kind)
-    }
-    words = {"ge": "at least {}", "gt": "more than {}", "le": "at most {}", "lt": "less than {}"}
-    said = " and ".join(words[kind].format(f"{bound:,}") for kind, bound in bounds.items() if bound is not None)
-    return f"Range: {said}." if said else ""
+def _flag(one: Setting) -> str:
+    flag = "--" + one.name.replace("_", "-")
+    return f"{flag}`, `--no-{flag[2:]}" if isinstance(one.default, bool) else f"{flag} VALUE"
 
 
 def errors() -> Iterator[str]:
     yield "# Errors"
     yield from _prose(
         "A call that fails ends with a gRPC status. The node's own carry google.rpc.ErrorInfo in "
-        f"`grpc-status-details-bin`: its domain is `{wire.DOMAIN}`, its `reason` one of these, its `metadata` has the "
-        "`request_id` under which the node's log tells more. What gRPC itself ends has no details: a message too large "
-        "to be read, too many calls open on the node, a grace that is over."
+        f"`grpc-status-details-bin`: its domain is `{STATUSES.domain}`, its `reason` one of these, its `metadata` has "
+        "the `request_id` under which the node's log tells more. What gRPC itself ends has no details: a message too "
+        "large to be read, too many calls open on the node, a grace that is over."
     )
-    rows: list[tuple[type[Exception], wire.Row]] = sorted(
-        [*wire.TABLE.items(), (Exception, wire.UNLISTED)], key=lambda row: row[1].reason
-    )
-    if {row.reason for _, row in rows} != REMEDIES.keys():
-        raise SystemExit("scripts/reference.py: REMEDIES needs exactly the reasons of the wire's table")
-    for kind, row in rows:
-        yield from ("", f"## {row.reason}", "")
-        details = f", with google.rpc.{row.details(Exception()).DESCRIPTOR.name}" if row.details else ""
-        yield f"{row.code.name}{details}."
-        yield from _prose(_when(kind))
-        yield from _prose(REMEDIES[row.reason])
-
-
-def _when(kind: type[Exception]) -> str:
-    if kind is Exception:
-        return "Anything that is in no other row."
-    return " ".join((inspect.getdoc(kind) or "").split())
+    rows = {row.reason: row for row in (*STATUSES.rows.values(), UNLISTED)}
+    for reason, row in sorted(rows.items()):
+        details = [name for name, has in (("BadRequest", row.field), ("RetryInfo", row.retry)) if has]
+        told = "".join(f", with google.rpc.{name}" for name in details)
+        yield from ("", f"## {reason}", "", f"{row.code.name}{told}.")
+        yield from _prose(row.meaning)
+        yield from _prose(row.remedy)
 
 
 def metrics() -> Iterator[str]:
     yield "# Metrics"
     yield from _prose("Prometheus, on `metrics_port` under `/metrics`. Times are seconds.")
-    for family in Metrics().registry.collect():
-        yield from ("", f"## {family.name}", "")
-        yield family.documentation
+    yield from _prose(
+        "A counter is shown with `_total` behind its name, a histogram as `_bucket`, `_sum` and `_count`. Beside these "
+        "there are the process's own (`process_cpu_seconds_total`, `process_resident_memory_bytes` and so on)."
+    )
+    for one in sorted((*Metrics().meanings, *POOL.values(), WAITING, UP), key=lambda one: one.name):
+        labels = f", by {', '.join(f'`{label}`' for label in one.labels)}" if one.labels else ""
+        yield from ("", f"## {one.name}", "", f"{_capital(one.kind)}{labels}.")
+        yield from _prose(f"{one.text}.")
 
 
 def command_line() -> Iterator[str]:
@@ -276,8 +236,8 @@ def _wrapped(text: str, indent: str = "") -> list[str]:
     return textwrap.wrap(text, LONGEST_LINE, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:] + "."
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
 
 
 def main() -> int:
