@@ -87,4 +87,6 @@ def _modules(package: str) -> set[str]:
     """What it may be imported as."""
     if package == "tomli":  # for old Pythons only
         return {package}
-    return {file.parts[0].partition(".")[0] for file in metadata.files(package) or ()}
+    files = metadata.files(package) or ()
+    within = {".".join(file.parts[:depth]) for file in files for depth in (1, 2, 3)}  # google's lie deeper
+    return within | {file.parts[0].partition(".")[0] for file in files}

@@ -9,13 +9,14 @@ MODULES = {
         "pydantic", "soxr", "structlog", "text_to_num", "tomli", "webrtcvad",
     },
     "first-pass": {"kaldi_native_fbank", "numba", "safetensors", "torch"},
+    "google": {"google.cloud", "google.cloud.speech_v1"},
     "models": {"numpy", "onnx", "onnxruntime", "tomli"},
     "train": {"numba", "numpy", "pocketsphinx", "safetensors", "tomli"},
 }  # fmt: skip
 
 # The commands that are tools of their own, and the extras that each may want, its own first.
 WANTED = {
-    "serve": ("node", "first-pass"),
+    "serve": ("node", "first-pass", "google"),
     "capacity": ("node", "first-pass"),
     "lm": ("train", "node", "first-pass"),
     "graph": ("train",),
