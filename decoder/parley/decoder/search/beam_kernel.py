@@ -30,9 +30,10 @@ from parley.decoder.search.beam_state import (
     compact,
     hashed,
     score_of_word,
+    word_ended,
 )
 from parley.decoder.search.compiled import compiled
-from parley.decoder.search.hotwords import SPACE, Automaton, step
+from parley.decoder.search.hotwords import Automaton, step
 from parley.decoder.search.language_model import Tables, follow
 from parley.decoder.values import MOST_CONTEXT
 
@@ -215,7 +216,9 @@ def _grow(beams: Beams, row: NDArray[np.float32], guide: Guide, scratch: Scratch
                 continue
             ending = scratch.endings[h]
             if ends and not ending.known:
-                _end_word(ending, one, beams.contexts[h], tables, hotwords, weights)
+                ending.state, ending.gained, listed = word_ended(one.state, hotwords)
+                ending.score, ending.word = score_of_word(tables, weights, one.node, beams.contexts[h], listed)
+                ending.known = True
             language = one.language + ending.score if ends else one.language
             node = _spelled(one.node, text, tables) if inside else fresh
             # A word is counted with its first byte, not with the mark that begins it: that may be a token of its own.
@@ -296,17 +299,6 @@ def _spelled(node: int, text: NDArray[np.uint8], tables: Tables) -> int:
     for byte in text:
         node = follow(tables, node, byte)
     return node
-
-
-@compiled
-def _end_word(
-    ending: Record, one: Record, context: NDArray[np.int32], tables: Tables, hotwords: Automaton, weights: Weights
-) -> None:
-    """What it brings that a hypothesis's last word ends here."""
-    ending.state, ending.gained = step(hotwords, one.state, SPACE)
-    listed = ending.gained > 0 or hotwords.held[ending.state] > 0
-    ending.score, ending.word = score_of_word(tables, weights, one.node, context, listed)
-    ending.known = True
 
 
 @compiled

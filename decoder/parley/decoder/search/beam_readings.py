@@ -6,13 +6,24 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from parley.decoder.search.beam_state import EMPTY, START, Beams, Pieces, Weights, add, hashed, score_of_word, trace
+from parley.decoder.search.beam_state import (
+    EMPTY,
+    START,
+    Beams,
+    Pieces,
+    Weights,
+    add,
+    hashed,
+    score_of_word,
+    trace,
+    word_ended,
+)
 from parley.decoder.search.compiled import compiled
-from parley.decoder.search.hotwords import SPACE, Automaton, step
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from parley.decoder.search.hotwords import Automaton
     from parley.decoder.search.language_model import Tables
 
 WORD = np.dtype([("text", np.uint64), ("start", np.int32), ("end", np.int32)])  # text: a hash of its bytes
@@ -26,8 +37,7 @@ def finished(beams: Beams, tables: Tables, hotwords: Automaton, weights: Weights
         language = one.language
         gained = 0.0
         if one.node != START:
-            state, gained = step(hotwords, one.state, SPACE)
-            listed = gained > 0 or hotwords.held[state] > 0
+            _, gained, listed = word_ended(one.state, hotwords)
             language += score_of_word(tables, weights, one.node, beams.contexts[h], listed)[0]
         scores[h, 0] = add(one.blank, one.token)
         scores[h, 1] = weights.language * language + weights.word * one.words

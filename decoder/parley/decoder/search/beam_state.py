@@ -130,6 +130,13 @@ def hashed(prefix: np.uint64, token: int) -> np.uint64:
 
 
 @compiled
+def word_ended(state: int, hotwords: Automaton) -> tuple[int, float, bool]:
+    """Where a word's end leads in the hotwords' automaton, what is gained by it, whether the word is of a phrase."""
+    behind, gained = step(hotwords, state, SPACE)
+    return behind, gained, gained > 0 or hotwords.held[behind] > 0
+
+
+@compiled
 def score_of_word(
     tables: Tables, weights: Weights, node: int, context: NDArray[np.int32], listed: bool
 ) -> tuple[float, int]:
