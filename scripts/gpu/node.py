@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from parley.clients.node_process import NodeFailed
 from parley.clients.simulator.call import Pace
 from parley.clients.simulator.figures import Figures
 from parley.clients.simulator.play import simulate_in_processes
@@ -100,9 +101,9 @@ def second_tenant(setup: Setup) -> Iterator[Row]:
     try:
         with NodeProcess(*flags):
             yield Row("one card, two models", "a second node, without room", {"": "serves"}, ok=False)
-    except RuntimeError as error:
+    except NodeFailed as error:
         said = essence(error)
-        told = "memory" in said.lower() and "ended with 2" in str(error)
+        told = "memory" in said.lower() and "ended with exit status 2" in str(error)
         yield Row("one card, two models", "a second node, without room", {"": f"refused: {said}"}, ok=told)
     del ballast
     torch.cuda.empty_cache()

@@ -13,6 +13,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from parley.clients.node_process import NodeFailed
 from scripts.gpu import __main__ as gpu
 from scripts.gpu import card, node, right, speed
 from scripts.gpu.__main__ import measure
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 TINY = replace(REHEARSAL, utterances=2, rows=(1, 2), rounds=1, call_s=1.0)
+ENDED = "the node ended with exit status 2; its last words:"  # as parley.clients.node_process says it
 QUIET = Console(quiet=True)
 
 
@@ -74,7 +76,7 @@ def test_what_there_is_no_time_for_is_left_out() -> None:
 
 
 def test_an_error_s_essence() -> None:
-    assert essence(RuntimeError("the node ended with 2\n{}\nparley serve: no memory for 2 decoders")) == (
+    assert essence(NodeFailed(f"{ENDED}\n{{}}\nparley serve: no memory for 2 decoders")) == (
         "parley serve: no memory for 2 decoders"
     )
     assert essence(RuntimeError()) == ""
@@ -178,7 +180,7 @@ def test_a_second_node_without_room(played: OnCard, monkeypatch: pytest.MonkeyPa
         def __enter__(self) -> None:
             Node.started += 1
             if Node.started == 3:
-                raise RuntimeError("the node ended with 2 before it served:\nparley serve: no memory for 2 decoders")
+                raise NodeFailed(f"{ENDED}\nparley serve: no memory for 2 decoders")
 
         def __exit__(self, *_: object) -> None: ...
 
