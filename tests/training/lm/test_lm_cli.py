@@ -175,7 +175,7 @@ def test_wrong_arguments_are_named(arguments: list[str], fault: str, capsys: pyt
         (["check", str(DATA / "kenlm.lm"), "--model", "m"], "check: --model decodes recordings: expected a --manifest"),
         (
             ["check", str(DATA / "kenlm.lm"), "--manifest", "m", "--model", "m", "--language-weight", "-1"],
-            "check: language_weight: got -1.0, need 0 to 5",
+            "check: language_weight: got -1.0, expected 0 to 5",
         ),
     ],
 )

@@ -107,8 +107,10 @@ class Calls:
             _report(call, context.peer(), code, failure, statuses)
         if failure is not None:
             # Last, and with everything released: a client that reads nothing does not even take its status.
-            with contextlib.suppress(aio.InternalError):  # the client is gone
+            try:
                 await context.abort_with_status(statuses.status(failure, call.request_id))
+            except aio.InternalError:
+                raise asyncio.CancelledError from None  # the client is gone, and so is who asked for this block
 
     def _admit(self, peer: str) -> None:
         if self.draining:
