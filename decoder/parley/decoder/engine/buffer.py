@@ -31,23 +31,20 @@ class AudioBuffer:
         """Another stream begins."""
         self._first = self._end = 0
 
-    def takes(self, frames: int) -> bool:
-        """Whether there is space for so many more."""
-        return self._end - self._first + frames <= HELD_FRAMES
-
     def forget(self, frame: int) -> None:
         """Nobody wants what is before this frame: makes space. With the device's lock held."""
         held, gone = self._end - self._first, frame - self._first
         self.samples[: (held - gone) * FRAME] = self.samples[gone * FRAME : held * FRAME].copy()
         self._first = frame
 
-    def append(self, samples: NDArray[np.int16]) -> None:
-        """Takes whole frames. Raises BufferError if there is no space."""
+    def append(self, samples: NDArray[np.int16]) -> bool:
+        """Takes whole frames; False if there is no space for them."""
         more, held = len(samples) // FRAME, self._end - self._first
-        if not self.takes(more):
-            raise BufferError(f"audio came although has_room is False: {held * FRAME_MS} ms of it are held")
+        if held + more > HELD_FRAMES:
+            return False
         self.samples[held * FRAME : (held + more) * FRAME] = samples
         self._end += more
+        return True
 
     def read(self, start: int, end: int) -> NDArray[np.int16]:
         """Samples [start, end) of the stream: a view."""

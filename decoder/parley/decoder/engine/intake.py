@@ -90,16 +90,23 @@ class Intake:
         """Takes whole frames, BLOCK_FRAMES at most."""
         if not self.outlet.listening:
             return
-        if not self.audio.takes(len(samples) // FRAME):
-            with self.worker.lock:  # the device's thread takes chunks from there
-                self.audio.forget(self.endpointer.start if self.live is None else self.live.needed)
-        self.audio.append(samples)
+        if not self.audio.append(samples):
+            self._make_space(samples)
         heard = self.vad.accept(samples.tobytes())
         with self.worker.lock:  # the device's thread reads the state and the cursors: they change in one
             for speech, onset in heard:
                 if not self.outlet.listening:
                     return
                 self._accept_frame(speech, onset)
+
+    def _make_space(self, samples: NDArray[np.int16]) -> None:
+        """Of frames that nobody can want any more, for these."""
+        with self.worker.lock:  # the device's thread takes chunks from there
+            needed = self.endpointer.start if self.live is None else self.live.needed
+            self.audio.forget(needed)
+            if not self.audio.append(samples):
+                held_ms = (self.endpointer.frames - needed) * FRAME_MS
+                raise BufferError(f"audio came although has_room is False: {held_ms} ms of it are held")
 
     def _accept_frame(self, speech: bool, onset: int) -> None:
         endpointer, outlet = self.endpointer, self.outlet

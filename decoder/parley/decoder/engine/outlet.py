@@ -51,22 +51,18 @@ class Outlet:
 
     def __init__(self, channel: int, sink: Sink) -> None:
         self.channel, self.sink = channel, sink
-        self.state = State.SILENCE
+        self._become(State.SILENCE)
 
-    @property
-    def listening(self) -> bool:
-        """Whether more audio is taken."""
-        return self.state is State.SILENCE or self.state is State.UTTERANCE
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing comes any more."""
-        return not TABLE[self.state]
+    def _become(self, state: State) -> None:
+        self.state = state
+        self.listening = state in (State.SILENCE, State.UTTERANCE)  # whether more audio is taken
+        self.over = not TABLE[state]  # nothing comes any more
 
     def move(self, move: Move) -> bool:
         """Whether its state allows the move; then it is made."""
         becomes = TABLE[self.state].get(move)
-        self.state = becomes or self.state
+        if becomes is not None:
+            self._become(becomes)
         return becomes is not None
 
     def send(self, event: Event) -> None:
@@ -83,4 +79,4 @@ class Outlet:
 
     def shut(self) -> None:
         """The stream is given up."""
-        self.state = State.AWAITING_CONFIG
+        self._become(State.AWAITING_CONFIG)

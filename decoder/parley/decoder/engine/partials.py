@@ -26,6 +26,7 @@ class PartialResults:
     def __init__(self, plan: Plan, endpointer: Endpointer, staging: Staging, outlet: Outlet) -> None:
         """endpointer: only its cursors are read."""
         self._plan, self._endpointer, self._staging, self._outlet = plan, endpointer, staging, outlet
+        self._every = plan.partial_frames if plan.partials is Partials.WHOLE else None  # frames between two
         self._asked = 0  # frames at the last one asked for
         self._shown = ""  # of the utterance in the first pass
 
@@ -36,14 +37,10 @@ class PartialResults:
     def due(self) -> bool:
         """Whether the open utterance is to be decoded as it is; then it is taken as asked for."""
         frames = self._endpointer.frames
-        due = (
-            self._plan.partials is Partials.WHOLE
-            and self._outlet.state is State.UTTERANCE
-            and frames - self._asked >= self._plan.partial_frames
-        )
-        if due:
-            self._asked = frames
-        return due
+        if self._every is None or frames - self._asked < self._every or self._outlet.state is not State.UTTERANCE:
+            return False
+        self._asked = frames
+        return True
 
     def of_whole(self, segment: int, start: int, end: int, transcript: Transcript) -> None:
         """Of frames [start, end), decoded whole."""
