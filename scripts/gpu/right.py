@@ -128,7 +128,7 @@ class Halvings(logging.Handler):
 def out_of_memory(setup: Setup) -> Iterator[Row]:
     """With less and less memory allowed, batches are halved and words stay as they are."""
     utterances = speech(setup.size.utterances)
-    log, halvings = logging.getLogger("parley.decoder.engine.worker"), Halvings()
+    log, halvings = logging.getLogger("parley.decoder.engine.runner"), Halvings()
     log.addHandler(halvings)
     try:
         with setup.recognizer(setup.device, max_chunk_batch=256) as recognizer:

@@ -264,7 +264,8 @@ class Play:
 
     def run(self) -> str:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("parley.decoder.engine.worker.time", self)
+            for module in ("worker", "runner"):
+                patch.setattr(f"parley.decoder.engine.{module}.time", self)
             self._worker._run()
         assert not any(self._worker.waiting().values())
         return " ".join(self.told)

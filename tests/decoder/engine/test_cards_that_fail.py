@@ -17,7 +17,7 @@ from parley.decoder.audio import open_file
 from parley.decoder.config import RecognizerConfig
 from parley.decoder.device import Device
 from parley.decoder.device_errors import lost_by
-from parley.decoder.engine import worker as device_module
+from parley.decoder.engine import watchdog
 from parley.decoder.errors import DeviceError, DeviceLost, ModelError, OutOfMemory
 from parley.decoder.recognizer import Recognizer
 from parley.decoder.values import (
@@ -233,7 +233,7 @@ def test_a_call_that_does_not_return_loses_the_card(
 ) -> None:
     cards = start()
     quiet, calls = cards.quiet(), cards.calls()
-    for _ in range(device_module.STUCK_LOOKS):
+    for _ in range(watchdog.STUCK_LOOKS):
         assert cards.recognizer.lost == []
         cards.recognizer.look()
     cards.recognizer.look()
@@ -263,7 +263,7 @@ def test_who_closes_waits_for_a_call_no_longer_than_until_it_is_given_up(
 
     def wait_while_others_look() -> bool:
         assert not wait(0)
-        for _ in range(device_module.STUCK_LOOKS + 1):
+        for _ in range(watchdog.STUCK_LOOKS + 1):
             cards.recognizer.look()
         return wait(WAIT_S)
 
@@ -276,10 +276,10 @@ def test_who_closes_waits_for_a_call_no_longer_than_until_it_is_given_up(
 
 def test_a_card_at_work_does_not_hang(start: Callable[..., Cards]) -> None:
     cards = start()
-    for _ in range(2 * device_module.STUCK_LOOKS):
+    for _ in range(2 * watchdog.STUCK_LOOKS):
         cards.recognizer.look()  # it idles
     calls = cards.calls()
-    for _ in range(device_module.STUCK_LOOKS - 1):
+    for _ in range(watchdog.STUCK_LOOKS - 1):
         cards.recognizer.look()
     cards.card.open.set()
     assert all(call.words() for call in calls)

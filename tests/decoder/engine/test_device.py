@@ -441,7 +441,8 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("parley.decoder.engine.worker.time", clock)
+    for module in ("worker", "runner"):
+        monkeypatch.setattr(f"parley.decoder.engine.{module}.time", clock)
     return clock
 
 
@@ -607,8 +608,8 @@ def test_a_call_that_returns_as_it_is_given_up_is_answered_once(bench: Bench, mo
         bench.model.go()
         assert bench.model.entered() == [2]
 
-    monkeypatch.setattr("parley.decoder.engine.worker.STUCK_LOOKS", 1)
-    monkeypatch.setattr(bench.worker, "_on_lost", return_after_all)
+    monkeypatch.setattr("parley.decoder.engine.watchdog.STUCK_LOOKS", 1)
+    monkeypatch.setattr(bench.worker._watchdog, "_on_lost", return_after_all)
     bench.hold(1)
     bench.submit(2)
     for _ in range(2):

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from parley.decoder.engine.queue import MOST_ELSEWHERE
 from parley.decoder.engine.work import BatchLimits, Job, Outcome, Whole, Work
-from parley.decoder.engine.worker import MOST_ELSEWHERE, DeviceWorker
+from parley.decoder.engine.worker import DeviceWorker
 from parley.decoder.errors import DeviceError, DeviceLost
 from parley.decoder.values import Passes, Transcript
 from tests.decoder.fakes import WAIT_S, EchoModel, said
@@ -170,8 +171,10 @@ class Wipes(EchoModel):
         assert self.go_on.wait(WAIT_S)
 
 
-def test_words_that_come_as_the_device_is_given_up_reach_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("parley.decoder.engine.worker.STUCK_LOOKS", 1)
+def test_words_that_come_as_the_device_is_given_up_reach_nobody(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("parley.decoder.engine.watchdog.STUCK_LOOKS", 1)
     wipes = Wipes()
     device = Device(wipes)
     device.submit(device.worker.bind(), 1)
@@ -188,3 +191,6 @@ def test_words_that_come_as_the_device_is_given_up_reach_nobody(monkeypatch: pyt
     device.worker._thread.join(WAIT_S)
     assert not device.worker._thread.is_alive()
     assert device.told.empty()
+    assert [record.getMessage() for record in caplog.records] == [
+        "test: lost: the model has not returned from a call"
+    ]  # and the thread has not broken besides

@@ -12,7 +12,7 @@ from grpc import aio
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from parley.asr.v1 import speech_pb2_grpc
-from parley.decoder.engine import worker as device_module
+from parley.decoder.engine import watchdog
 from parley.decoder.errors import DeviceLost
 from parley.decoder.recognizer import Recognizer
 from parley.server.kit import logs
@@ -61,7 +61,7 @@ async def on_cards(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
     devices: Sequence[str] = getattr(request, "param", ("cuda:0",))
     cards = put_in(monkeypatch)
     monkeypatch.setattr(app, "LOOK_S", 0.01)
-    monkeypatch.setattr(device_module, "STUCK_LOOKS", 1_000_000)  # on a busy machine a call may take many
+    monkeypatch.setattr(watchdog, "STUCK_LOOKS", 1_000_000)  # on a busy machine a call may take many
 
     def build(config: RecognizerConfig, observer: Observer) -> Recognizer:
         return Recognizer(replace(config, devices=tuple(devices)), observer)
@@ -110,7 +110,7 @@ async def test_a_card_that_hangs_fails_the_calls_and_ends_the_node(
     card.open.clear()
     calls = [await on_cards.call() for _ in range(2)]
     assert await asyncio.to_thread(card.entered.wait, WAIT_S)
-    monkeypatch.setattr(device_module, "STUCK_LOOKS", 3)
+    monkeypatch.setattr(watchdog, "STUCK_LOOKS", 3)
     for call in calls:
         assert (await refusal(read_all(call))).info.reason == "DEVICE_LOST"
     with pytest.raises(DeviceLost):
@@ -133,7 +133,7 @@ async def test_a_node_that_was_told_to_end_still_gives_up_a_card_that_hangs(
     ends = [asyncio.ensure_future(end_of(call)) for call in calls]
     (fine,), (hung,) = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
     assert await fine == "OK"
-    monkeypatch.setattr(device_module, "STUCK_LOOKS", 3)  # the other card has nothing to do any more
+    monkeypatch.setattr(watchdog, "STUCK_LOOKS", 3)  # the other card has nothing to do any more
     assert await hung == "UNAVAILABLE"
     await draining
     assert on_cards.node.lost == ["cuda:0"]
