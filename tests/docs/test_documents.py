@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 LONGEST_LINE = 120
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
-OTHERS = sorted([*ROOT.glob("models/*/README.md"), *ROOT.glob("tests/**/README.md")])
+OTHERS = sorted(page for room in ("models", "scripts", "tests") for page in (ROOT / room).rglob("README.md"))
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.compile(r"\]\(([^)\s]+)\)")
 DEFINED = re.compile(r"^\[[^\]]+\]: (\S+)$", re.MULTILINE)
