@@ -1,6 +1,6 @@
 """Writes docs/reference/ from the code: settings, errors, metrics, commands, RPC fields. Knows where each is declared.
 
-What a reference says stands in the code: a field's comment, a setting's description, an error's row. `--check` writes
+What a page says stands in the code: a field's comment, a setting's description, an error's meaning. `--check` writes
 nothing and exits 1 when a page is not what the code gives.
 """
 
@@ -13,18 +13,19 @@ import sys
 import tempfile
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import grpc_tools
 from google.protobuf import descriptor_pb2
 from grpc_tools import protoc
+from pydantic import TypeAdapter
 
 from parley.clients.cli import main as cli
 from parley.server.kit.settings import Setting, settings_of
 from parley.server.kit.statuses import UNLISTED
-from parley.server.node import settings as node
-from parley.server.node.telemetry import POOL, UP, WAITING, Metrics
+from parley.server.node.settings import PROGRAM
+from parley.server.node.telemetry import Metrics
 from parley.server.wires.parley.errors import STATUSES
 
 if TYPE_CHECKING:
@@ -54,25 +55,33 @@ GENERATED = "*Written by `make reference`; the gate holds it against the code.*"
 
 def settings() -> Iterator[str]:
     yield "# Settings"
+    example, value = PROGRAM.example
     yield from _prose(
-        "Of a node, as `parley serve` takes them: a flag (`--pool-wait-s 2`), an environment variable "
-        "(`PARLEY_POOL_WAIT_S=2`) or a line of TOML (`pool_wait_s = 2`). Flags go before the environment, "
-        "the environment before the file."
+        f"Of a node, as `parley serve` takes them: a flag (`{_flag(example)} {value}`), an environment variable "
+        f"(`{PROGRAM.prefix}{example.upper()}={value}`) or a line of TOML (`{example} = {value}`). Flags go before the "
+        "environment, the environment before the file."
     )
-    titles = {first: title for title, first in node.SECTIONS.items()}
-    for one in settings_of(node.Settings):
+    titles = {first: title for title, first in PROGRAM.sections.items()}
+    for one in settings_of(PROGRAM.settings):
         if one.name in titles:
-            yield from ("", f"## {_capital(titles[one.name])}")
-        yield from ("", f"### {one.name}", "")
-        yield f"`{_flag(one)}`, `{node.PROGRAM.prefix}{one.name.upper()}`"
-        may_be = f" May be: {one.range}." if one.range else ""
-        yield from _prose(f"Default: {node.shown(one.default)}.{may_be}")
-        yield from _prose(f"{_capital(one.description)}.")
+            yield from ("", f"## {_sentence(titles[one.name])}")
+        flag = _flag(one.name)
+        flags = f"`{flag}`, `--no-{flag[2:]}`" if isinstance(one.default, bool) else f"`{flag} VALUE`"
+        yield from ("", f"### {one.name}", "", f"{flags}, `{PROGRAM.prefix}{one.name.upper()}`")
+        allowed = _range(one)
+        yield from _prose(f"Default: {PROGRAM.shown(one.default)}.{f' Range: {allowed}.' if allowed else ''}")
+        yield from _prose(f"{_sentence(one.description)}.")
 
 
-def _flag(one: Setting) -> str:
-    flag = "--" + one.name.replace("_", "-")
-    return f"{flag}`, `--no-{flag[2:]}" if isinstance(one.default, bool) else f"{flag} VALUE"
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _range(one: Setting) -> str:
+    """What values a setting may have: as it says itself, or one by one, as its type does."""
+    schema = TypeAdapter[Any](one.type).json_schema()
+    choices = schema.get("items", schema).get("enum", ())
+    return one.range or (f"one of {', '.join(choices)}" if choices else "")
 
 
 def errors() -> Iterator[str]:
@@ -83,25 +92,25 @@ def errors() -> Iterator[str]:
         "the `request_id` under which the node's log tells more. What gRPC itself ends has no details: a message too "
         "large to be read, too many calls open on the node, a grace that is over."
     )
-    rows = {row.reason: row for row in (*STATUSES.rows.values(), UNLISTED)}
-    for reason, row in sorted(rows.items()):
-        details = [name for name, has in (("BadRequest", row.field), ("RetryInfo", row.retry)) if has]
-        told = "".join(f", with google.rpc.{name}" for name in details)
-        yield from ("", f"## {reason}", "", f"{row.code.name}{told}.")
+    for row in sorted({*STATUSES.rows.values(), UNLISTED}, key=lambda row: row.reason):
+        details = [name for name, there in (("BadRequest", row.field), ("RetryInfo", row.retry)) if there]
+        with_details = f", with google.rpc.{' and '.join(details)}" if details else ""
+        yield from ("", f"## {row.reason}", "", f"{row.code.name}{with_details}.")
         yield from _prose(row.meaning)
         yield from _prose(row.remedy)
 
 
 def metrics() -> Iterator[str]:
     yield "# Metrics"
-    yield from _prose("Prometheus, on `metrics_port` under `/metrics`. Times are seconds.")
     yield from _prose(
-        "A counter is shown with `_total` behind its name, a histogram as `_bucket`, `_sum` and `_count`. Beside these "
-        "there are the process's own (`process_cpu_seconds_total`, `process_resident_memory_bytes` and so on)."
+        "Prometheus, on [`metrics_port`](settings.md#metrics_port) under `/metrics`; beside them those that every "
+        "process has (`process_cpu_seconds_total`, `process_resident_memory_bytes` and so on). Times are seconds. A "
+        "histogram is shown as `_bucket`, `_sum` and `_count`."
     )
-    for one in sorted((*Metrics().meanings, *POOL.values(), WAITING, UP), key=lambda one: one.name):
+    for one in Metrics().meanings:
+        name = f"{one.name}_total" if one.kind == "counter" else one.name
         labels = f", by {', '.join(f'`{label}`' for label in one.labels)}" if one.labels else ""
-        yield from ("", f"## {one.name}", "", f"{_capital(one.kind)}{labels}.")
+        yield from ("", f"## {name}", "", f"{one.kind.capitalize()}{labels}.")
         yield from _prose(f"{one.text}.")
 
 
@@ -123,7 +132,7 @@ def command_line() -> Iterator[str]:
 def _group(parser: argparse.ArgumentParser, group: argparse._ArgumentGroup) -> Iterator[str]:
     """A group's arguments, but for settings of a node, which have a page."""
     actions = [action for action in group._group_actions if not isinstance(action, argparse._HelpAction)]
-    if not actions or group.title in node.SECTIONS:
+    if not actions or group.title in PROGRAM.sections:
         return
     yield from ("", f"{(group.title or '').capitalize()}:", "")
     # A formatter is asked for its words only: how it lays out lines differs between versions of Python.
@@ -236,7 +245,7 @@ def _wrapped(text: str, indent: str = "") -> list[str]:
     return textwrap.wrap(text, LONGEST_LINE, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
-def _capital(text: str) -> str:
+def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 
