@@ -62,7 +62,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
     write_graph(menu, folder / "menu.graph")
     flags = ("--passes", "first", "--search", "k2", "--graphs-dir", str(folder))
     shares = ("--devices", "cpu:0,cpu:1", "--decoders", "8")  # which have one process of lattices between them
-    with NodeProcess(*flags, *shares, "--stream-wait-s", "100") as running:
+    with NodeProcess(*flags, *shares, "--pool-wait-s", "100", "--stream-wait-s", "100") as running:
         yield running
         assert running.stop() == 0, "".join(running.log[-50:])
         assert [line for line in running.log if json.loads(line)["level"] in ("error", "critical")] == []
