@@ -26,6 +26,7 @@ settings.load_profile("parley")
 # A job in the background has Ctrl-C ignored, and so have its children: a test that sends it would wait in vain.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+SLOW_TIMEOUT_S = 600  # on a machine that does other things too
 HERE = Path(__file__).parent
 ROOMS_OF_BOTH_LANES = (
     *("decoder/models", "decoder/search", "decoder/test_"),  # another torch, numpy and numba
@@ -78,6 +79,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if item.path.is_relative_to(HERE) and item.path.relative_to(HERE).as_posix().startswith(ROOMS_OF_BOTH_LANES):
             item.add_marker("both_lanes")
+        if item.get_closest_marker("slow") and not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_TIMEOUT_S))
         if item.get_closest_marker("k2") and not has_k2():
             item.add_marker(pytest.mark.skip(reason=NO_K2))
     if config.getoption("lane") == "k2":
