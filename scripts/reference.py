@@ -24,7 +24,7 @@ from pydantic import TypeAdapter
 from parley.clients.cli import main as cli
 from parley.server.kit.settings import Setting, settings_of
 from parley.server.kit.statuses import UNLISTED
-from parley.server.node.settings import PROGRAM
+from parley.server.node.program import PROGRAM
 from parley.server.node.telemetry import Metrics
 from parley.server.wires.parley.errors import STATUSES
 

@@ -8,7 +8,7 @@ import pytest
 
 from parley.asr.v1 import speech_pb2
 from parley.server.kit.settings import settings_of
-from parley.server.node.settings import PROGRAM
+from parley.server.node.program import PROGRAM
 from parley.server.node.telemetry import Metrics
 from parley.server.wires.parley.errors import STATUSES
 from scripts import reference

@@ -9,12 +9,12 @@ import trustme
 
 from parley.decoder.values import Passes, SearchKind
 from parley.server.kit.settings import Faults, settings_of
+from parley.server.node.program import load
 from parley.server.node.settings import (
     DEFAULT_FIRST_MODEL,
     DEFAULT_LANGUAGE_MODEL,
     DEFAULT_SECOND_MODEL,
     Settings,
-    load,
     shown,
 )
 

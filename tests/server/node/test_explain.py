@@ -14,7 +14,8 @@ from parley.decoder.search.registry import open_searches
 from parley.decoder.search.settings import beam_settings
 from parley.server.kit.settings import settings_of
 from parley.server.node.explain import explain
-from parley.server.node.settings import DEFAULT_FIRST_MODEL, Settings, load
+from parley.server.node.program import load
+from parley.server.node.settings import DEFAULT_FIRST_MODEL, Settings
 from tests.server.fakes import FakeRecognizer
 from tests.server.small_lm import write_lm
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from parley.decoder.recognizer import Recognizer
-    from parley.server.node.settings import Loaded, Settings
+    from parley.server.node.program import Loaded
+    from parley.server.node.settings import Settings
 
 Row = tuple[str, ...]
 

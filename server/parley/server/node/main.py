@@ -17,7 +17,7 @@ from parley.decoder.recognizer import Recognizer
 from parley.server.kit import logs
 from parley.server.kit.lifecycle import run_until_shutdown
 from parley.server.kit.settings import Faults
-from parley.server.node import settings as config
+from parley.server.node import program
 from parley.server.node.app import Node
 from parley.server.node.explain import explain
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a node and returns the exit status."""
     try:
-        loaded = config.load(sys.argv[1:] if argv is None else argv, os.environ)
+        loaded = program.load(sys.argv[1:] if argv is None else argv, os.environ)
         settings = loaded.settings
         logs.set_up(settings.log_format, settings.log_level)
         if loaded.explain:
@@ -66,7 +66,7 @@ def _build(config: RecognizerConfig, observer: Observer) -> Recognizer:
     return recognizer
 
 
-def _explain(loaded: config.Loaded) -> None:
+def _explain(loaded: program.Loaded) -> None:
     with Recognizer(loaded.settings.recognizer()) as recognizer:
         try:
             explain(loaded, recognizer, sys.stdout)

@@ -1,7 +1,7 @@
 """A decode node's settings: its own, and those of the decoder by its names. Knows what they are, not how they are read.
 
 What the decoder is made of is written in its config, with its ranges and meanings; here is only what a node calls or
-sets otherwise. See parley.server.kit.settings for where values come from.
+sets otherwise. program.py says how they are given.
 """
 
 from __future__ import annotations
@@ -17,13 +17,12 @@ from parley.decoder.errors import InvalidOption
 from parley.decoder.models import places
 from parley.decoder.values import EndpointRules, Passes, SearchKind
 from parley.server.kit import settings as kit
-from parley.server.kit.settings import Fault, Program, group, setting
+from parley.server.kit.settings import Fault, group, setting
 from parley.server.live.recognition import Terms
 from parley.server.live.session import Limits
-from parley.server.node import preflight
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
 MODELS = places.checkout()
 DEFAULT_FIRST_MODEL = places.find("en-streaming")
@@ -155,42 +154,3 @@ def shown(value: object) -> str:
     if isinstance(value, Path) and MODELS and value.is_relative_to(MODELS):
         return f"{MODELS.name}/{value.relative_to(MODELS)} beside the program"
     return kit.shown(value)
-
-
-SECTIONS = {
-    "where it listens": "host",
-    "the models and their devices": "first_model_dir",
-    "how the first pass searches": "search",
-    "utterances, unless a request says otherwise": "silence_before_speech_ms",
-    "limits": "stream_wait_s",
-    "who may call": "tls_cert",
-    "logs": "log_level",
-}  # title -> first setting
-EXPLAIN = "explain"
-PROGRAM = Program(
-    Settings,
-    name="parley serve",
-    description="Runs a decode node until SIGTERM or SIGINT; a second signal ends it at once.",
-    example=("pool_wait_s", "2"),
-    look=lambda settings, switches: preflight.faults(settings, ports=EXPLAIN not in switches),
-    sections=SECTIONS,
-    switches={
-        EXPLAIN: "load the models, say what such a node would be and what it would take, and end; ports are left alone"
-    },
-    shown=shown,
-)
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """`sources`: by setting, where its value is from. `explain`: the settings are to be told, not to be run."""
-
-    settings: Settings
-    sources: Mapping[str, str]
-    explain: bool
-
-
-def load(argv: Sequence[str], environ: Mapping[str, str]) -> Loaded:
-    """The settings, or kit.Faults with every fault there is. `--help` prints and exits."""
-    found = kit.load(PROGRAM, argv, environ)
-    return Loaded(found.settings, found.sources, EXPLAIN in found.switches)
