@@ -1,6 +1,6 @@
 # Everything a developer or a newcomer types. `make` alone lists it.
 #
-# `check` is the gate: it holds `lint` and `test`. CI runs `make check test` in one go, so the tests run once.
+# `check` is the gate: it holds `lint` and `test`. CI (`.ci/run`) runs `lint`, `test`, `test-k2` and `test-slow`.
 # Stamps in $(VENV) make a second `make` instant; another Python gets its own folder:
 # `make test PYTHON=python3.10 VENV=.venv-3.10`.
 
@@ -94,12 +94,13 @@ gpu: setup ## all there is to learn of a CUDA card, in 8 minutes: equality, word
 soak: setup ## an hour-long call, an hour-long file and 500 idle connections: memory and delays stay flat; PASSES
 	$(BIN)/python -m scripts.soak --passes $(PASSES)
 
-coverage: setup ## all tests, with the branches they miss
+coverage: setup ## all tests but the slow ones, with the branches they miss
 	$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered
 
 clean: ## remove what make made
 	rm -rf $(VENV) $(VENV_K2) .venv-peers build dist *.egg-info .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	rm -rf $(MODEL)/*.onnx $(MODEL)/tokens.bin $(MODEL)/LICENSE $(MODEL)/SHA256SUMS $(LM)/en.lm $(LM)/SHA256SUMS models/.lock models/.getting-*
+	rm -f $(MODEL)/setup.stamp $(LM)/en.lm.stamp # of checkouts before the models were `parley models get`'s
 
 # What is fetched is told before. The sizes are those of Python 3.11 on Linux x86_64.
 $(VENV)/run.stamp: pyproject.toml
@@ -117,6 +118,7 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp
 	touch $@
 
 .venv-peers/peers.stamp: scripts/peers/requirements.txt
+	@printf '%s\n' 'Fetching the peers and what they run on into .venv-peers, as far as it is not there.'
 	test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
 	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	touch $@
@@ -124,6 +126,7 @@ $(VENV)/dev.stamp: $(VENV)/run.stamp
 # The stamps of the other lane are those of this one too: nothing may take k2's torch away.
 $(VENV_K2)/k2.stamp: pyproject.toml
 	@test -n "$(PYTHON310)" || { echo 'make k2: found no python3.10, which k2 needs; PYTHON310=... says where it is'; exit 1; }
+	@printf '%s\n' 'Fetching k2, torch 1.13.1 with CUDA, and what development takes into $(VENV_K2), as far as it is not there: 5 GB on the disk.'
 	test -x $(VENV_K2)/bin/python || $(PYTHON310) -m venv $(VENV_K2)
 	echo '$(K2)' > $(VENV_K2)/k2.txt
 	$(VENV_K2)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r $(VENV_K2)/k2.txt

@@ -59,7 +59,8 @@ def settings() -> Iterator[str]:
     yield from _prose(
         f"Of a node, as `parley serve` takes them: a flag (`{_flag(example)} {value}`), an environment variable "
         f"(`{PROGRAM.prefix}{example.upper()}={value}`) or a line of TOML (`{example} = {value}`). Flags go before the "
-        "environment, the environment before the file."
+        "environment, the environment before the file. The default models are a checkout's, else the user's: `parley "
+        "models list` says where they are."
     )
     titles = {first: title for title, first in PROGRAM.sections.items()}
     for one in settings_of(PROGRAM.settings):

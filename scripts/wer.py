@@ -24,11 +24,10 @@ from rich.table import Table
 from parley.clients import AsyncClient, Encoding, RecognitionConfig, StreamConfig
 from parley.clients.config import SAMPLE_BYTES
 from scripts.scoring import WordErrors, count_errors
+from scripts.telephone import TELEPHONE_RATE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
-
-TELEPHONE_RATE = 8_000  # Hz
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pkgutil
 
 import pytest
 
-ROOMS = ("parley.asr", "parley.clients", "parley.decoder", "parley.server", "parley.training", "scripts")
+ROOMS = ("parley.asr", "parley.clients", "parley.decoder", "parley.server", "parley.training", "parley.wire", "scripts")
 NEED_MORE = {"scripts.make_demo_call"}  # an environment of their own
 
 

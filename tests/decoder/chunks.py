@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from scripts.chunks import chunk_of as chunk_of
+from scripts.chunks import taken_whole as taken_whole
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -66,13 +67,6 @@ def together(
 def alone(model: AcousticModel, samples: NDArray[np.int16], slot: int = 0) -> torch.Tensor:
     """The log_probs (frames, tokens) of an utterance, chunk by chunk with nobody beside it."""
     return together(model, {slot: samples}, np.random.default_rng(0))[slot]
-
-
-def taken_whole(model: AcousticModel, utterances: Sequence[NDArray[np.int16]]) -> tuple[torch.Tensor, list[int]]:
-    """log_probs (rows, frames, tokens) and frames of whole utterances, with all the context that there is."""
-    *_, found = model.whole_steps(utterances)
-    assert found is not None
-    return found
 
 
 def assert_same(found: torch.Tensor, expected: torch.Tensor) -> None:

@@ -214,7 +214,8 @@ def test_sphinx_without_the_package_says_what_is_missing(
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     status, _, told = run(capsys, "build", "--sphinx", "--output", tmp_path / "out.lm")
     assert status == 1
-    assert "pocketsphinx is not installed" in told
+    carries = "pocketsphinx is not installed, whose wheel carries the English model"
+    assert told == f"parley lm build: {carries}: pip install 'parley-asr[train]'\n"
 
 
 def test_ctrl_c_ends_it_quietly(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

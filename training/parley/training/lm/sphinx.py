@@ -37,7 +37,7 @@ def installed_model() -> Path:
     found = importlib.util.find_spec("pocketsphinx")
     if found is None or found.origin is None:
         raise BadModel(
-            "pocketsphinx is not installed, whose wheel carries the English model: pip install 'parley-asr[lm]'"
+            "pocketsphinx is not installed, whose wheel carries the English model: pip install 'parley-asr[train]'"
         )
     return Path(found.origin).parent / "model" / "en-us" / "en-us.lm.bin"
 

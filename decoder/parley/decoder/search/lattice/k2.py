@@ -53,14 +53,12 @@ LONG_AGO = 3  # frames: as far apart a word of one reading may lie from the same
 def available() -> str | None:
     """None if k2 can be used here, else one line that says why not and what to do."""
     if importlib.util.find_spec("k2") is None:
-        return 'search = "k2": k2 is not installed here; it needs Python 3.10 with torch 1.13.1: make k2'
+        return 'search = "k2": k2 is not installed here; it needs Python 3.10 with torch 1.13.1: `make k2`'
     try:
         importlib.import_module("k2")
     except (ImportError, OSError) as error:
-        first = str(error).strip().splitlines()[:1]
-        return (
-            f'search = "k2": k2 does not load here ({"".join(first)}); it needs Python 3.10 with torch 1.13.1: make k2'
-        )
+        why = "".join(str(error).strip().splitlines()[:1])
+        return f'search = "k2": k2 does not load here ({why}); it needs Python 3.10 with torch 1.13.1: `make k2`'
     return None
 
 
