@@ -15,6 +15,8 @@ BIN := $(VENV)/bin
 MODEL := models/moonshine-tiny-en
 LM := models/lm-en
 PASSES ?= second
+# Files of tests side by side: a node that a test has started waits as often as it works, and none judges by the clock.
+TWO_AT_A_TIME := -n 2 --dist loadfile
 EVAL ?=
 
 unexport PARLEY_MODELS # a checkout's models are its own
@@ -41,7 +43,7 @@ demo: $(VENV)/run.stamp $(MODEL)/SHA256SUMS ## a stereo call streamed live and f
 	@$(BIN)/python -m scripts.demo
 
 test: setup ## all tests but the slow ones
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TWO_AT_A_TIME)
 
 test-slow: setup ## the slow ones: measurements and studies at work
 	$(BIN)/python -m pytest -m slow
@@ -52,7 +54,7 @@ k2: $(VENV_K2)/k2.stamp ## the lattice search's lane: Python 3.10, torch 1.13.1 
 	@$(MAKE) setup VENV=$(VENV_K2)
 
 test-k2: k2 ## what Python 3.10, torch 1.13.1 and k2 can tell, in the lane that has them
-	$(VENV_K2)/bin/python -m pytest --lane k2
+	$(VENV_K2)/bin/python -m pytest --lane k2 $(TWO_AT_A_TIME)
 
 lint: $(VENV)/dev.stamp ## format, lint, types, import contracts, protocol, generated code
 	$(BIN)/ruff format --check
