@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import grpc
@@ -63,3 +64,24 @@ async def test_one_answer_is_tried_for_as_often_as_is_said(server: FakeServer) -
         server.speech.unary_faults = [full]
         with pytest.raises(Exhausted):
             await calls.unary(calls.speech.GetModels, pb.GetModelsRequest(), None, NEVER)
+
+
+async def test_who_closes_the_responses_closes_the_requests_too(server: FakeServer) -> None:
+    closed: list[bool] = []
+
+    async def held(*words: int, then_waits: bool) -> AsyncIterator[pb.StreamingRecognizeRequest]:
+        try:
+            for word in words:
+                yield pb.StreamingRecognizeRequest(audio=toy_audio(word))
+            if then_waits:
+                await asyncio.Event().wait()
+        finally:
+            closed.append(True)
+
+    async with open_aio_channel(server.address, None) as channel:
+        calls = Calls(channel, metadata(None), SOON)
+        for number, requests in enumerate((held(1, then_waits=True), held(*[1] * 10_000, then_waits=False)), start=1):
+            responses = calls.recognize(calls.session(CONFIG, None), requests)
+            await anext(responses)
+            await responses.aclose()
+            assert len(closed) == number

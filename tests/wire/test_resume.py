@@ -59,6 +59,16 @@ def test_first_connections_messages_are_left_alone() -> None:
     assert response.SerializeToString(deterministic=True) == before
 
 
+def test_empty_piece_behind_what_is_final_does_not_come_again() -> None:
+    resume = Resume(config())
+    resume.open()
+    for data in (bytes(2 * FRAMES), b""):
+        resume.keep(audio(data))
+    resume.received(pb.StreamingRecognizeResponse(results=[final(end_ms=10)]))
+    opening, _ = resume.open()
+    assert [message.WhichOneof("request") for message in opening] == ["config"]
+
+
 @given(
     st.lists(st.integers(1, 40), min_size=1, max_size=6),
     st.integers(1, 3),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import grpc
@@ -15,7 +16,7 @@ from parley.wire.resume import Session
 from parley.wire.retry import Attempts, Retry
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, AsyncIterator
+    from collections.abc import AsyncIterator
     from typing import TypeAlias
 
     from parley.asr.v1 import speech_pb2 as pb
@@ -81,7 +82,7 @@ class Calls:
                     return
                 await asyncio.sleep(session.wait_s(call_error(status)))
         finally:
-            source.close()
+            await source.close()
 
 
 class _Source:
@@ -99,9 +100,15 @@ class _Source:
         self._drawing = None
         return message
 
-    def close(self) -> None:
+    async def close(self) -> None:
+        """No more is drawn. What can be closed is: it may hold a microphone, or another call."""
         if self._drawing is not None:
             self._drawing.cancel()
+            await asyncio.wait([self._drawing])
+            if not self._drawing.cancelled():
+                self._drawing.exception()  # nobody is left to tell
+        if isinstance(self._requests, AsyncGenerator):
+            await self._requests.aclose()
 
     async def _next(self) -> pb.StreamingRecognizeRequest | None:
         try:

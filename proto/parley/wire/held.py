@@ -40,7 +40,7 @@ class Held:
     def since(self, start: int) -> Iterator[tuple[int, pb.StreamingRecognizeRequest]]:
         """Controls and audio from that byte on, each with its first byte's place; the first may begin before it."""
         for first, size, message in self._messages:
-            if not size or first + size > start:
+            if not message.HasField("audio") or first + size > start:
                 yield first, message
 
     def forget_before(self, byte: int) -> None:
