@@ -172,6 +172,40 @@ def test_leaving_the_iterator_cancels_the_call(server: FakeServer) -> None:
     assert not server.speech.connections[0].finished
 
 
+def test_listener_that_fails_ends_the_call(server: FakeServer) -> None:
+    more = threading.Event()
+
+    def audio() -> Iterator[bytes]:
+        yield toy_audio(1)
+        more.wait()
+
+    def fail(event: SpeechEvent) -> None:
+        raise ZeroDivisionError
+
+    async def run() -> None:
+        async def never_ending() -> AsyncIterator[bytes]:
+            yield toy_audio(1)
+            await asyncio.Event().wait()
+
+        async with AsyncClient(server.address) as client:
+            kept = client.stream(never_ending(), TOY, on_event=fail)
+            with pytest.raises(ZeroDivisionError):
+                [result async for result in kept]
+            assert await asyncio.to_thread(server.speech.connections[1].ended.wait, 10)
+            with pytest.raises(StopAsyncIteration):
+                await anext(kept)
+
+    with Client(server.address) as client:
+        kept = client.stream(audio(), TOY, on_event=fail)
+        with pytest.raises(ZeroDivisionError):
+            list(kept)
+        assert server.speech.connections[0].ended.wait(10)
+        with pytest.raises(StopIteration):
+            next(kept)
+        more.set()
+    asyncio.run(run())
+
+
 def test_leaving_the_block_cancels_the_call(server: FakeServer) -> None:
     more = threading.Event()
 

@@ -7,10 +7,15 @@ import select
 import signal
 import subprocess
 import sys
+from typing import TYPE_CHECKING
 
 import pytest
 
+from parley.clients import node_process
 from parley.clients.node_process import Leash, NodeFailed, NodeProcess
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 PATIENCE_MS = 30_000  # of a test that fails
 
@@ -52,6 +57,33 @@ def test_node_that_does_not_come_up_says_why() -> None:
         NodeProcess("--nonsense", "1"),
     ):
         pass
+
+
+NODE = """#!{python}
+import json, time
+print("{{ is no JSON")
+print("[]")
+for _ in range(5):
+    print(json.dumps({{"event": "noise"}}))
+print(json.dumps({{"event": "serving", "address": "here", "metrics_address": "there"}}), flush=True)
+time.sleep(1000)
+"""
+
+
+def test_log_may_hold_what_is_no_json_and_is_not_kept_for_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = tmp_path / "node"
+    python.write_text(NODE.format(python=sys.executable))
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(node_process, "KEPT", 3)
+    node = NodeProcess()
+    node.start()
+    try:
+        assert node.address == "here"
+        assert node.wait_for("serving")["metrics_address"] == "there"
+        assert len(node.log) == 3
+    finally:
+        node.end()
 
 
 def ends(process: int) -> bool:

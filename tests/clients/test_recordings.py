@@ -96,6 +96,16 @@ def test_wav_is_read_without_a_decoder(tmp_path: Path, no_av: None, form: str, c
         assert path.stat().st_size / recording.bytes_per_s == pytest.approx(SECONDS, abs=0.001)
 
 
+def test_wav_of_a_live_recorder_has_the_pace_of_its_samples(tmp_path: Path) -> None:
+    path = tmp_path / "call.wav"
+    soundfile.write(path, np.zeros(SECONDS * 8_000, np.int16), 8_000)
+    audio = bytearray(path.read_bytes())
+    at = audio.index(b"data") + 4
+    audio[at : at + 4] = bytes(4)
+    path.write_bytes(audio)
+    assert open_recording(path).bytes_per_s == pytest.approx(16_000, rel=0.01)
+
+
 @pytest.mark.parametrize(
     ("name", "codec", "encoding"),
     [

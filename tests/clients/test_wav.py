@@ -58,7 +58,7 @@ def test_header_is_read_whatever_stands_round_it(
     assert read_header(file) == WavHeader(kind, channels, rate, bits, frames / rate)
 
 
-@pytest.mark.parametrize("length", [0xFFFFFFFF, 1 << 20])
+@pytest.mark.parametrize("length", [0, 0xFFFFFFFF, 1 << 20])
 def test_duration_is_that_of_the_samples_that_are_there(length: int) -> None:
     header = read_header(wav(format_chunk(PCM, 1, 8_000, 16), chunk(b"data", bytes(8_000), length)))
     assert header

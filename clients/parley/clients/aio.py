@@ -112,8 +112,12 @@ class AsyncStream(StreamFacts):
         return self
 
     async def __anext__(self) -> Result:
-        while (result := self._result()) is None:
-            self._received(await anext(self._responses))
+        try:
+            while (result := self._result()) is None:
+                self._received(await anext(self._responses))
+        except BaseException:  # of `on_event` too: whoever gives up without a `with` block leaves no call behind
+            await self.aclose()
+            raise
         return result
 
     async def aclose(self) -> None:

@@ -87,6 +87,6 @@ def _av(path: Path) -> ModuleType:
         return importlib.import_module("av")  # slow to import, and of no use to those who stream WAV or raw audio
     except ModuleNotFoundError:
         raise NoDecoder(
-            f"{path}: got no package av, expected it for what is no WAV of 16 bits or G.711: "
-            "pip install 'parley-asr[audio]'"
+            f"{path}: got no package av, expected it to tell length, channels and samples of what is no WAV of 16 bits "
+            "or G.711: pip install 'parley-asr[audio]'"
         ) from None

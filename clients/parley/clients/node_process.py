@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 START_S = 300.0  # models on a slow disk
 LAST_WORDS = 20  # lines of a log that are shown
+KEPT = 20_000  # lines of a log: some 10 MB, where each call is a line and calls may come for hours
 
 
 class NodeFailed(Exception):
@@ -51,11 +53,17 @@ class NodeProcess:
             start_new_session=True,  # a Ctrl-C is for us: we end it when we have said what we know
         )
         self._leash = Leash(self.process.pid)
-        self.log: list[str] = []
+        self._lines: deque[str] = deque(maxlen=KEPT)
         self._served = False
         self._decided = threading.Event()
         self._grown = threading.Condition()  # the log has
         self._reader = threading.Thread(target=self._read_log, name="node log", daemon=True)
+
+    @property
+    def log(self) -> list[str]:
+        """The last lines, at most KEPT of them."""
+        with self._grown:
+            return list(self._lines)
 
     def __enter__(self) -> NodeProcess:
         self.start()
@@ -94,11 +102,11 @@ class NodeProcess:
         self._over()
 
     def wait_for(self, event: str, count: int = 1, timeout_s: float = 30) -> dict[str, Any]:
-        """The log's line of this event, the so many-th since the start, once it is there."""
+        """The log's line of this event, the so many-th of `log`, once it is there."""
 
         def found() -> dict[str, Any] | None:
-            lines = (json.loads(line) for line in self.log if line.startswith("{"))
-            return next(itertools.islice((line for line in lines if line["event"] == event), count - 1, None), None)
+            entries = (entry for line in self._lines if (entry := _entry(line)).get("event") == event)
+            return next(itertools.islice(entries, count - 1, None), None)
 
         with self._grown:
             line = self._grown.wait_for(found, timeout_s)
@@ -125,18 +133,27 @@ class NodeProcess:
             # To the end: a node whose log nobody reads would stop at a full pipe.
             for line in self.process.stdout:
                 with self._grown:
-                    self.log.append(line)
+                    self._lines.append(line)
                     self._grown.notify_all()
-                if not self._served and line.startswith("{"):
-                    self._look_for_address(json.loads(line))
+                if not self._served:
+                    self._look_for_address(_entry(line))
         finally:
             self._decided.set()
 
-    def _look_for_address(self, entry: dict[str, str]) -> None:
-        if entry["event"] == "serving":
+    def _look_for_address(self, entry: dict[str, Any]) -> None:
+        if entry.get("event") == "serving":
             self.address, self.metrics_address = entry["address"], entry["metrics_address"]
             self._served = True
             self._decided.set()
+
+
+def _entry(line: str) -> dict[str, Any]:
+    """A log line's fields; none of a line that is something else: a library may write what it likes."""
+    with suppress(ValueError):
+        found = json.loads(line)
+        if isinstance(found, dict):
+            return found
+    return {}
 
 
 class Leash:

@@ -112,8 +112,12 @@ class Stream(StreamFacts):
         return self
 
     def __next__(self) -> Result:
-        while (result := self._result()) is None:
-            self._received(next(self._responses))
+        try:
+            while (result := self._result()) is None:
+                self._received(next(self._responses))
+        except BaseException:  # of `on_event` too: whoever gives up without a `with` block leaves no call behind
+            self.close()
+            raise
         return result
 
     def close(self) -> None:

@@ -15,6 +15,7 @@ _EXTENSIBLE = 0xFFFE  # the form stands further behind, as the first two bytes o
 _CHUNK = struct.Struct("<4sI")
 _FORMAT = struct.Struct("<HHIIHH")
 _SUBFORMAT_AT = 24  # bytes into the chunk
+_UNKNOWN_LENGTHS = (0, 0xFFFFFFFF)  # what a recorder writes that cannot go back to its header
 _FORMAT_LIMIT = 1 << 10  # bytes; a longer chunk is none
 
 
@@ -39,7 +40,8 @@ def read_header(file: BinaryIO) -> WavHeader | None:
         name, length = _CHUNK.unpack(head)
         if name == b"data":
             # What was recorded live, or cut off, has another length in its header.
-            return _header(format_chunk, min(length, size - file.tell()))
+            there = size - file.tell()
+            return _header(format_chunk, there if length in _UNKNOWN_LENGTHS else min(length, there))
         if name == b"fmt ":
             format_chunk = file.read(min(length, _FORMAT_LIMIT))
             length -= len(format_chunk)

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-# What each extra brings, by the names it is imported under; pyproject.toml lists the packages, a test compares.
+# What each extra brings, by the names it is imported under; pyproject.toml lists the packages, a test compares. That of
+# a protocol is not here: a node looks for it before it starts, and refuses the setting.
 MODULES = {
     "node": {
         "av", "grpc_channelz", "grpc_reflection", "grpc_status", "numpy", "onnxruntime", "prometheus_client",
         "pydantic", "soxr", "structlog", "text_to_num", "tomli", "webrtcvad",
     },
     "first-pass": {"kaldi_native_fbank", "numba", "safetensors", "torch"},
-    "google": {"google.cloud", "google.cloud.speech_v1"},
     "models": {"numpy", "onnx", "onnxruntime", "tomli"},
     "train": {"numba", "numpy", "pocketsphinx", "safetensors", "tomli"},
 }  # fmt: skip
 
 # The commands that are tools of their own, and the extras that each may want, its own first.
 WANTED = {
-    "serve": ("node", "first-pass", "google"),
+    "serve": ("node", "first-pass"),
     "capacity": ("node", "first-pass"),
     "lm": ("train", "node", "first-pass"),
     "graph": ("train",),

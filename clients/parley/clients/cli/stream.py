@@ -67,7 +67,9 @@ def _recording(args: argparse.Namespace) -> Recording:
         if args.rate is not None:
             raise UsageFault("--rate: got no --encoding with it; leave both out for audio with a header")
         try:
-            return (open_unpaced if args.no_pace else open_recording)(Path(args.file))
+            # A pace, and channels apart, need what only a header or a decoder tells.
+            as_it_is = args.no_pace and not args.separate_channels
+            return (open_unpaced if as_it_is else open_recording)(Path(args.file))
         except NoDecoder as fault:
             raise UsageFault(str(fault)) from None
     if args.rate is None:
