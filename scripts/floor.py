@@ -34,7 +34,9 @@ if TYPE_CHECKING:
     from parley.decoder.models.acoustic import AcousticModel
     from parley.decoder.models.passes import WholeModel
 
-CONFIG = RecognizerConfig(ROOT / "models" / "en-streaming", ROOT / "models" / "moonshine-tiny-en")
+CONFIG = RecognizerConfig(
+    first_model_dir=ROOT / "models" / "en-streaming", second_model_dir=ROOT / "models" / "moonshine-tiny-en"
+)
 
 
 class _Captor:

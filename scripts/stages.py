@@ -214,7 +214,9 @@ def network(pass_: FirstPass, folder: ModelFolder, calls: Sequence[NDArray[np.in
     model = pass_.model
     heard = [read(pieces(mulaw(call, "RAW"))) for call in calls]
     jobs = captured(heard, PLAN, model)
-    config = RecognizerConfig(CONFIG.first_model_dir, passes=Passes.FIRST, language_model=DEFAULT_LANGUAGE_MODEL)
+    config = RecognizerConfig(
+        first_model_dir=CONFIG.first_model_dir, passes=Passes.FIRST, language_model=DEFAULT_LANGUAGE_MODEL
+    )
     maker = open_searches(folder, config).wishes
     assert maker is not None
     wishes = maker.wishes(SearchOptions())

@@ -87,7 +87,7 @@ def _level(setup: Setup, nodes: Sequence[NodeProcess], calls: Sequence[CallSourc
 def second_tenant(setup: Setup) -> Iterator[Row]:
     """Two models that want one card."""
     try:
-        RecognizerConfig(FIRST, passes=Passes.FIRST, devices=(setup.device, setup.device))
+        RecognizerConfig(first_model_dir=FIRST, passes=Passes.FIRST, devices=(setup.device, setup.device))
         yield Row("one card, two models", "named twice", {"": "taken"}, ok=False)
     except ValueError as error:
         yield Row("one card, two models", "named twice", {"": f"refused: {error}"}, ok=True)

@@ -94,7 +94,7 @@ class Setup:
 
     def recognizer(self, device: str, **more: Any) -> Recognizer:
         made = RecognizerConfig(
-            FIRST,
+            first_model_dir=FIRST,
             passes=Passes.FIRST,
             devices=(device,),
             decoders=self.size.utterances,

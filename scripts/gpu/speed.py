@@ -69,7 +69,7 @@ def forward(setup: Setup) -> Iterator[Row]:
     yield Row("memory", "a decoder, on the device", held)
     folder = ModelFolder.read(FIRST)
     config = RecognizerConfig(
-        FIRST, passes=Passes.FIRST, language_model=LANGUAGE_MODEL if LANGUAGE_MODEL.exists() else None
+        first_model_dir=FIRST, passes=Passes.FIRST, language_model=LANGUAGE_MODEL if LANGUAGE_MODEL.exists() else None
     )
     maker = open_searches(folder, config).wishes
     assert maker is not None

@@ -49,7 +49,14 @@ def recognizer() -> Iterator[Recognizer]:
 def both() -> Iterator[Recognizer]:
     """Both passes. The second has all the time, so that nothing depends on the machine's."""
     yield from running(
-        RecognizerConfig(FIRST_MODEL, MODEL, Passes.BOTH, devices=("cpu",), decoders=16, final_budget_ms=0)
+        RecognizerConfig(
+            first_model_dir=FIRST_MODEL,
+            second_model_dir=MODEL,
+            passes=Passes.BOTH,
+            devices=("cpu",),
+            decoders=16,
+            final_budget_ms=0,
+        )
     )
 
 

@@ -98,7 +98,9 @@ def test_in_every_plan(
 @pytest.fixture
 def policy() -> Policy:
     """Of a node whose first pass has nothing to wish for."""
-    config = RecognizerConfig(FIRST_MODEL, MODEL, BOTH, partial_interval_ms=500, final_budget_ms=700)
+    config = RecognizerConfig(
+        first_model_dir=FIRST_MODEL, second_model_dir=MODEL, passes=BOTH, partial_interval_ms=500, final_budget_ms=700
+    )
     return Policy(config, {}, None, StageWorker(InverseText(), Noted()))
 
 

@@ -496,7 +496,11 @@ def test_two_models_of_one_name_are_refused(tmp_path: Path) -> None:
         (tmp_path / name).mkdir()
         (tmp_path / name / "model.toml").write_text((MODEL / "model.toml").read_text())
     with pytest.raises(ModelError, match="both passes' models are called 'moonshine-tiny-en'"):
-        Recognizer(RecognizerConfig(tmp_path / "first", tmp_path / "second", Passes.BOTH))
+        Recognizer(
+            RecognizerConfig(
+                first_model_dir=tmp_path / "first", second_model_dir=tmp_path / "second", passes=Passes.BOTH
+            )
+        )
 
 
 @pytest.mark.parametrize("fault", [OutOfMemory("2 TB"), MemoryError()])

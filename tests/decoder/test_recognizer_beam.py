@@ -31,7 +31,9 @@ def with_words(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Recognizer]
     path: Path = tmp_path_factory.mktemp("models") / "speech.lm"
     read_model(table_of_speech(), path)
     yield from running(
-        RecognizerConfig(FIRST_MODEL, passes=Passes.FIRST, devices=("cpu",), decoders=8, language_model=path)
+        RecognizerConfig(
+            first_model_dir=FIRST_MODEL, passes=Passes.FIRST, devices=("cpu",), decoders=8, language_model=path
+        )
     )
 
 

@@ -29,16 +29,16 @@ class BadConfig(ValueError):
 class RecognizerConfig:
     """What a recognizer is made of. Each pass that decodes needs its model's folder."""
 
+    passes: Passes = described(
+        Passes.SECOND,
+        "what decodes: first (as the audio comes), second (whole utterances, better words), or both (interim results "
+        "from the first, finals from the second)",
+    )
     first_model_dir: Path | None = described(
         None, "folder of the first pass's model, with its model.toml; unused with second"
     )
     second_model_dir: Path | None = described(
         None, "folder of the second pass's model, with its model.toml; unused with first"
-    )
-    passes: Passes = described(
-        Passes.SECOND,
-        "what decodes: first (as the audio comes), second (whole utterances, better words), or both (interim results "
-        "from the first, finals from the second)",
     )
     devices: tuple[str, ...] = described(
         ("auto",),
@@ -72,7 +72,6 @@ class RecognizerConfig:
         "least time between interim results of a stream by the second pass, ms; 0: none by either pass",
         Range(100, 10_000, "ms", zero="none"),
     )
-    vad_aggressiveness: int = described(2, "how readily sound is called noise, 0 to 3", Range(0, 3))
     max_batch: int = described(8, "whole utterances in a batch, at most", Range(1, 1_024))
     max_batch_s: float = described(
         160.0, "audio in a batch of files, at most, s; padding counts", Range(1, 36_000, "s")
@@ -118,6 +117,7 @@ class RecognizerConfig:
         "which is always there",
     )
     lattice_finals: bool = described(False, "with k2, finals of live calls are searched so too")
+    vad_aggressiveness: int = described(2, "how readily sound is called noise, 0 to 3", Range(0, 3))
 
     def __post_init__(self) -> None:
         """Raises BadConfig that names every fault."""

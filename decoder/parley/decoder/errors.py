@@ -44,7 +44,7 @@ class UnknownModel(ParleyError):
 
     def __init__(self, field: str, found: str, known: tuple[str, ...]) -> None:
         super().__init__(Field(field), f": got {found!r}, this node has {', '.join(known)}")
-        self.field, self.found, self.known = field, found, known
+        self.field = field
 
 
 class BadAudio(ParleyError):

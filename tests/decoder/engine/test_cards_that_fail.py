@@ -127,7 +127,7 @@ def start(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Cards]]:
         def started(*devices: str, at_start: Exception | None = None) -> Cards:
             cards = put_in(monkeypatch, at_start)
             config = RecognizerConfig(
-                FIRST_MODEL,
+                first_model_dir=FIRST_MODEL,
                 passes=Passes.FIRST,
                 devices=devices or ("cuda:0",),
                 decoders=5,

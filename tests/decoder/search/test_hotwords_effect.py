@@ -38,7 +38,7 @@ UNRELATED = (
 @pytest.fixture(scope="module")
 def recognizer() -> Iterator[Recognizer]:
     config = RecognizerConfig(
-        FIRST_MODEL, passes=Passes.FIRST, devices=("cpu",), decoders=2, language_model=LANGUAGE_MODEL
+        first_model_dir=FIRST_MODEL, passes=Passes.FIRST, devices=("cpu",), decoders=2, language_model=LANGUAGE_MODEL
     )
     with Recognizer(config) as recognizer:
         yield recognizer

@@ -27,7 +27,7 @@ TINY = Vocabulary([b"<blk>", "▁a".encode()])
 
 
 def opened(kind: SearchKind) -> Searches:
-    config = RecognizerConfig(EN_STREAMING, passes=Passes.FIRST, search=kind)
+    config = RecognizerConfig(first_model_dir=EN_STREAMING, passes=Passes.FIRST, search=kind)
     return open_searches(ModelFolder.read(EN_STREAMING), config)
 
 

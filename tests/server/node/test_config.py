@@ -187,6 +187,20 @@ def test_tls_files_are_checked(tmp_path: Path) -> None:
         assert all(fault.startswith(start) for fault, start in zip(found, starts, strict=True)), found
 
 
+def test_settings_stand_where_one_looks_for_them(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        load(["--help"], {})
+    text = capsys.readouterr().out
+    begun = {
+        "the models and their devices:": "--passes",
+        "how the first pass searches:": "--search",
+        "utterances, unless a request says otherwise:": "--vad-aggressiveness",
+        "limits:": "--stream-wait-s",
+    }
+    for title, first in begun.items():
+        assert text.partition(title)[2].split()[0] == first
+
+
 def test_help_shows_every_setting_with_meaning_and_default(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         load(["--help"], {})

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 SECTIONS = {
     "where it listens": "host",
-    "the models and their devices": "first_model_dir",
+    "the models and their devices": "passes",
     "how the first pass searches": "search",
-    "utterances, unless a request says otherwise": "silence_before_speech_ms",
+    "utterances, unless a request says otherwise": "vad_aggressiveness",
     "limits": "stream_wait_s",
     "who may call": "tls_cert",
     "logs": "log_level",
