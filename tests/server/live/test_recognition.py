@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from parley.decoder.values import AudioFormat, Cursors, EndpointRules, Failed, Finished, SpeechBegin, StreamOptions
+from parley.decoder.values import (
+    AudioFormat,
+    Cursors,
+    Encoding,
+    EndpointRules,
+    Failed,
+    Finished,
+    SpeechBegin,
+    StreamOptions,
+)
 from parley.server.live.errors import NotReady
 from parley.server.live.recognition import Recognition, Terms
 from parley.server.live.session import Limits
-from parley.server.live.wire import Audio, End, Finalize, KeepAlive, Request
+from parley.server.live.wire import Asked, Audio, End, Finalize, KeepAlive
 from parley.server.node.telemetry import Metrics
 from tests.server.fakes import FakeRecognizer, FakeStream, final, partial
 
@@ -30,6 +39,7 @@ class Spoken:
         self._messages = list(messages)
         self.told: list[tuple[Told, Cursors]] = []
         self.summary: Summary | None = None
+        self.ended = asyncio.Event()
 
     async def read(self) -> Message:
         if not self._messages:
@@ -37,6 +47,8 @@ class Spoken:
         message = self._messages.pop(0)
         if isinstance(message, Exception):
             raise message
+        if isinstance(message, End):
+            self.ended.set()
         return message
 
     async def write(self, event: Told, cursors: Cursors) -> bool:
@@ -52,7 +64,8 @@ class Spoken:
 class Caller:
     method = "anything"
 
-    def __init__(self) -> None:
+    def __init__(self, began_at: float = 0.0) -> None:
+        self.began_at = began_at
         self.figures: dict[str, object] = {}
 
     def patience_s(self, limit_s: float) -> float:
@@ -68,7 +81,7 @@ class Live:
         self.recognition.open(cast("Any", self.recognizer))
 
     async def start(self, wire: Spoken) -> tuple[asyncio.Task[None], FakeStream]:
-        request = self.recognition.place(Request(AudioFormat(), StreamOptions(), "", ""))
+        request = self.recognition.place(Asked(AudioFormat(), StreamOptions(), "", ""))
         call = asyncio.create_task(self.recognition.stream(request, wire, self.caller))
         return call, await self.recognizer.streams.get()
 
@@ -106,6 +119,25 @@ async def test_what_a_wire_cannot_read_or_a_decoder_cannot_do_ends_the_call_and_
         await call
     assert stream.closed
     assert live.recognizer.pool.snapshot().busy == 0
+
+
+async def test_a_stream_that_finishes_before_its_end_is_believed_has_closed_all_the_same() -> None:
+    live, wire = Live(), Spoken(End(time.monotonic(), settling_s=3_600))
+    call, stream = await live.start(wire)
+    await wire.ended.wait()
+    stream.say(final())
+    stream.say(Finished())
+    await call
+    assert not stream.finished.is_set()
+    assert "half_close_to_last_final_s" in live.caller.figures
+
+
+async def test_a_recordings_processing_is_counted_from_its_calls_arrival() -> None:
+    live = Live()
+    asked = live.recognition.place(Asked(AudioFormat(Encoding.LINEAR16, 16_000, 1), StreamOptions(), "", ""))
+    done = await live.recognition.file(bytes(640), asked, Caller(time.monotonic() - 1_000))
+    assert done.processing_s >= 1_000
+    assert (live.count("parley_file_realtime_factor_sum") or 0) >= 500  # of 2 s
 
 
 def test_until_there_is_a_recognizer_calls_are_told_so() -> None:

@@ -64,7 +64,7 @@ def _has(message: Descriptor, path: list[str]) -> bool:
 
 @WIRES
 def test_a_fault_is_told_in_the_wires_names(fields: dict[str, str | None]) -> None:
-    table = statuses("domain", fields)
+    table = statuses("domain", fields, while_silent="audio")
     for field, name in fields.items():
         error = InvalidOption(field, 3, "2")
         assert table.text(error) == f"{name or field}: got 3, expected 2"

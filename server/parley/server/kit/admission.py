@@ -52,7 +52,7 @@ class Call:
         await self.context.send_initial_metadata((("x-request-id", self.request_id),))
 
     def patience_s(self, limit_s: float) -> float:
-        """How long the call may wait for a decoder: the node's limit, or less by the caller's deadline."""
+        """How long the call may wait for what serves it: the limit given, or less by the caller's deadline."""
         remaining: float | None = self.context.time_remaining()
         # A tenth is left for the answer to arrive before the caller's own clock says DEADLINE_EXCEEDED.
         return limit_s if remaining is None else min(limit_s, 0.9 * remaining)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from google.protobuf import descriptor_pool
 from grpc import aio
 from grpc_channelz.v1 import channelz, channelz_pb2
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -59,8 +60,18 @@ def grpc_server(door: Door, health: Health, calls: Calls, statuses: Statuses) ->
 
 
 def reflect(server: aio.Server, services: tuple[str, ...]) -> None:
-    """Has the server describe these services and its own."""
-    reflection.enable_server_reflection((*services, HEALTH, CHANNELZ, reflection.SERVICE_NAME), server)
+    """Has the server describe its own services, and those of these that protobuf knows: of a service whose messages
+    alone are installed there is nothing to describe."""
+    described = (name for name in services if _is_known(name))
+    reflection.enable_server_reflection((*described, HEALTH, CHANNELZ, reflection.SERVICE_NAME), server)
+
+
+def _is_known(service: str) -> bool:
+    try:
+        descriptor_pool.Default().FindServiceByName(service)
+    except KeyError:
+        return False
+    return True
 
 
 def listen(server: aio.Server, door: Door) -> int:

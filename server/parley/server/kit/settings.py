@@ -161,7 +161,7 @@ def values_of(settings: object) -> dict[str, object]:
 
 
 def read(kind: type[T], values: Mapping[str, object]) -> T:
-    """Settings with these values. Raises Faults."""
+    """Settings with these values, of no file, environment or command line. Raises Faults."""
     made, faults = _made(kind, values)
     if faults:
         raise Faults(faults)

@@ -25,9 +25,7 @@ class IdleStream(ParleyError):
     """A client that sends nothing."""
 
     def __init__(self, limit_s: float) -> None:
-        super().__init__(
-            f"no message for {limit_s:g} s (idle_timeout_s): send audio, or KEEP_ALIVE while there is none"
-        )
+        super().__init__(f"no message for {limit_s:g} s (idle_timeout_s)")
 
 
 class UnreadResponses(ParleyError):

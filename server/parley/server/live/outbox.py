@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 from parley.decoder.values import Advanced, Final, Partial
 
 if TYPE_CHECKING:
-    from parley.decoder.values import Event
+    from typing import TypeAlias
+
+    from parley.decoder.values import Event, Failed, Finished, NoSpeech, SpeechBegin, SpeechEnd
+
+    Taken: TypeAlias = SpeechBegin | SpeechEnd | NoSpeech | Partial | Final | Finished | Failed  # all but Advanced
 
 MOST_WAITING = 256  # events; some 60 utterances: a client may lag this far behind its own audio before it is slowed
 
@@ -26,7 +30,7 @@ class Outbox:
         self.moved = asyncio.Event()  # set when `has_room`, or the stream's own, may have turned true
         self._loop = asyncio.get_running_loop()
         self._arrived = asyncio.Event()
-        self._events: deque[Event] = deque()
+        self._events: deque[Taken] = deque()
         self._partials: dict[int, Partial] = {}  # channel -> its newest
         self._nudged = False
         self._made = self._taken = 0  # finals; each is counted by one thread only
@@ -52,7 +56,7 @@ class Outbox:
         self._nudged = True
         self._arrived.set()
 
-    async def take(self) -> Event | None:
+    async def take(self) -> Taken | None:
         """The next event; None for a nudge, or for a decoder that has advanced."""
         while not (self._events or self._partials or self._nudged):
             self._arrived.clear()

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from parley.decoder.recognizer import Recognizer
     from parley.decoder.values import EndpointRules, Final
     from parley.server.live.metrics import LiveMetrics
-    from parley.server.live.wire import Caller, Request, Wire
+    from parley.server.live.wire import Asked, Caller, Wire
 
 log = structlog.stdlib.get_logger()
 
@@ -58,7 +58,7 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Transcription:
-    """A recording's finals, in order, and what they took."""
+    """A recording's finals, in order, and what they took. processing_s: from the call's arrival, waiting included."""
 
     finals: tuple[Final, ...]
     audio_ms: int
@@ -97,14 +97,14 @@ class Recognition:
         """The recognizer's."""
         return self._loaded().models
 
-    def place(self, request: Request) -> Request:
+    def place(self, request: Asked) -> Asked:
         """The request with the passes that decode it, and the language of its results. Raises UnknownModel."""
         model, passes = self._loaded().find_model(request.model, request.language)
         language = request.language or model.languages[0]
         options = replace(request.options, passes=passes, written=language if request.written else "")
         return replace(request, options=options, language=language)
 
-    async def stream(self, request: Request, wire: Wire, caller: Caller) -> None:
+    async def stream(self, request: Asked, wire: Wire, caller: Caller) -> None:
         """A live call, from behind its request to its summary. request: placed."""
         recognizer = self._loaded()
         patience_s = caller.patience_s(self.terms.stream_wait_s)
@@ -121,11 +121,10 @@ class Recognition:
                 if session.figures.half_close_to_last_final_s:
                     self._metrics.finals_after_half_close(session.figures.half_close_to_last_final_s)
 
-    async def file(self, data: bytes, request: Request, caller: Caller) -> Transcription:
+    async def file(self, data: bytes, request: Asked, caller: Caller) -> Transcription:
         """A recording, whole. request: placed."""
-        began_at = time.monotonic()
         result, encoding = await self._transcribe(data, request, caller)
-        seconds = time.monotonic() - began_at
+        seconds = time.monotonic() - caller.began_at
         self._account(caller, encoding, result.audio_ms)
         caller.figures["finals"] = len(result.finals)
         for final in result.finals:
@@ -135,7 +134,7 @@ class Recognition:
             log.info("transcript", words=" ".join(final.hypotheses[0].text for final in result.finals))
         return Transcription(result.finals, result.audio_ms, seconds)
 
-    async def _transcribe(self, data: bytes, request: Request, caller: Caller) -> tuple[FileResult, str]:
+    async def _transcribe(self, data: bytes, request: Asked, caller: Caller) -> tuple[FileResult, str]:
         """What was heard, and in which encoding."""
         if len(data) > self.terms.file_bytes:
             raise TooLarge(len(data), self.terms.file_bytes)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from parley.decoder.values import Advanced, Failed, Final, Finished, Partial, SpeechBegin
+from parley.decoder.values import Failed, Final, Finished, Partial, SpeechBegin
 from parley.server.live.errors import IdleStream, TooLarge, UnreadResponses
 from parley.server.live.figures import Figures
 from parley.server.live.wire import Audio, End, Finalize
@@ -85,8 +85,9 @@ class Session:
                 case Finalize():
                     self._stream.finalize()
                     self._outbox.nudge()
-                case End(at):
+                case End(at, settling_s):
                     self.figures.half_closed_at = at
+                    await asyncio.sleep(settling_s)
                     return await self._work(self._stream.finish(), at)
 
     async def _feed(self, audio: bytes) -> None:
@@ -122,8 +123,6 @@ class Session:
             match event:
                 case Failed(error):
                     raise error
-                case Advanced():
-                    continue  # the outbox keeps these to itself
                 case None if self._cursors().final_ms <= self._told_ms:
                     continue
                 case SpeechBegin(time_ms=time_ms):

@@ -36,9 +36,11 @@ class KeepAlive:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """The client has said all. at: when, on the monotonic clock."""
+    """The client has said all. at: when, on the monotonic clock. settling_s: how long it may yet turn out to be the end
+    of the call: only then it is believed."""
 
     at: float
+    settling_s: float = 0.0
 
 
 Message: TypeAlias = "Audio | Finalize | KeepAlive | End"
@@ -59,9 +61,10 @@ class Wire(Protocol):
 
 
 class Caller(Protocol):
-    """What the node keeps of a call, whatever served it. figures: for its log line."""
+    """What the node keeps of a call, whatever served it. began_at: monotonic s. figures: for its log line."""
 
     method: str
+    began_at: float
     figures: dict[str, object]
 
     def patience_s(self, limit_s: float) -> float:
@@ -69,7 +72,7 @@ class Caller(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class Asked:
     """What a client asks for, checked. written: finals are wanted in written form; whose, the model's language may
     say."""
 

@@ -61,7 +61,7 @@ class Node:
     async def start(self) -> int:
         """Listens, begins to load the models, returns the port. Raises Faults if it cannot listen."""
         settings, door = self._settings, _door(self._settings)
-        self._server = server = grpc_server(door, self._health, self._calls, protocols.DOOR)
+        self._server = server = grpc_server(door, self._health, self._calls, protocols.door(settings.protocols))
         reflect(server, protocols.add(settings.protocols, server, self._recognition, self._calls))
         self._expose()
         port = listen(server, door)

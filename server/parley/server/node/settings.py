@@ -112,7 +112,7 @@ class Settings:
 
     @classmethod
     def of(cls, values: Mapping[str, object]) -> Settings:
-        """With these values, by the settings' names. Raises Faults."""
+        """With these values, by the settings' names: for a node without a command line, as in tests. Raises Faults."""
         return kit.read(cls, values)
 
     def recognizer(self) -> RecognizerConfig:

@@ -32,13 +32,11 @@ async def first_message(context: Context, limit_s: float) -> Any:
     return message
 
 
-async def ended() -> End:
-    """To be awaited at an end of requests, before it is believed.
+def ended() -> End:
+    """An end of requests, with the time that has to pass before it is believed.
 
     A client's cancel and a passed deadline first look like a half-close: the CancelledError comes some event loop turns
     later, in one of a hundred cases after milliseconds. Finalizing at once would spend the device on dead calls. On a
     busy machine it may come later still; then the device is busy too, and what waits for it is dropped with the lease.
     """
-    at = time.monotonic()
-    await asyncio.sleep(SETTLING_S)
-    return End(at)
+    return End(time.monotonic(), SETTLING_S)

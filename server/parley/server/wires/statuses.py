@@ -138,13 +138,15 @@ ROWS: Mapping[type[Exception], Row] = {
 
 
 class _Names:
-    """Words of a wire, by its names of the core's fields; None: not on this wire."""
+    """Words of a wire, by its names of the core's fields (None: not on it) and of what a silent client may send."""
 
-    def __init__(self, fields: Mapping[str, str | None]) -> None:
+    def __init__(self, fields: Mapping[str, str | None], while_silent: str) -> None:
         self._fields = fields
+        self._while_silent = while_silent
 
     def text(self, error: Exception) -> str:
-        return error.told(self._name) if isinstance(error, ParleyError) else str(error)
+        text = error.told(self._name) if isinstance(error, ParleyError) else str(error)
+        return f"{text}: send {self._while_silent}" if isinstance(error, IdleStream) else text
 
     def field(self, error: Exception) -> str:
         return self._name(getattr(error, "field", "audio"))
@@ -153,6 +155,7 @@ class _Names:
         return self._fields.get(field) or field
 
 
-def statuses(domain: str, fields: Mapping[str, str | None]) -> Statuses:
-    """A gRPC wire's table. fields: its names of the core's, None for one that it does not have."""
-    return Statuses(domain, ROWS, _Names(fields))
+def statuses(domain: str, fields: Mapping[str, str | None], while_silent: str) -> Statuses:
+    """A gRPC wire's table. fields: its names of the core's, None for one that it does not have. while_silent: what its
+    clients send, so as not to be taken for gone."""
+    return Statuses(domain, ROWS, _Names(fields, while_silent))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ speech = pytest.importorskip("google.cloud.speech_v1")
 from google.api_core import exceptions  # noqa: E402  # they come with the client
 from google.protobuf.duration_pb2 import Duration  # noqa: E402
 from google.rpc import error_details_pb2  # noqa: E402
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc  # noqa: E402
 
 from parley.decoder.values import Finished, NoSpeech, Phrase, SpeechBegin, SpeechEnd  # noqa: E402
 from parley.server.node.app import Node  # noqa: E402
@@ -52,6 +54,18 @@ async def called(channel: Any, *requests: dict[str, Any]) -> Any:
             yield speech.StreamingRecognizeRequest(request)
 
     return await client_of(channel).streaming_recognize(requests=say())
+
+
+WISHES: dict[str, Any] = {
+    "profanity_filter": True,
+    "enable_automatic_punctuation": True,
+    "enable_spoken_punctuation": True,
+    "enable_spoken_emojis": True,
+    "alternative_language_codes": ["de"],
+    "diarization_config": {"enable_speaker_diarization": True},
+    "adaptation": {"phrase_set_references": ["projects/p/locations/global/phraseSets/s"]},
+    "transcript_normalization": {"entries": [{"search": "one", "replace": "1"}]},
+}
 
 
 def configuring(asked: Any = None, **streaming: Any) -> dict[str, Any]:
@@ -115,11 +129,24 @@ async def test_one_utterance_ends_by_googles_event_and_nothing_else_is_told_unas
     ("requests", "field", "text"),
     [
         ([{"audio_content": b"1"}], "streaming_config", "got audio_content first"),
-        ([], "streaming_config", "got the stream's end first"),
+        ([], "streaming_config", "the stream ended before its first message"),
         ([configuring(), configuring()], "streaming_request", "got streaming_config after the first"),
         ([configuring(config(encoding=4))], "encoding", "got 4, expected one of LINEAR16, "),
         ([configuring(config(sample_rate_hertz=96_000))], "sample_rate_hertz", "got 96000"),
         ([configuring(config(max_alternatives=11))], "max_alternatives", "got 11"),
+        (
+            [configuring(config(speech_contexts=[{}] * 1_001))],
+            "speech_contexts",
+            "got 1001 of them, expected at most 1000",
+        ),
+        *(
+            (
+                [configuring(config(**{name: value}))],
+                name,
+                f"{name}: got such a wish, expected none",
+            )
+            for name, value in WISHES.items()
+        ),
         ([configuring(), {"audio_content": bytes(2049)}], "audio_content", "at most 2048 bytes"),
         (
             [
@@ -145,6 +172,68 @@ async def test_a_bad_request_names_googles_field(
     assert isinstance(violations, error_details_pb2.BadRequest)
     assert [violation.field for violation in violations.field_violations] == [field]
     assert text in refused.value.message
+
+
+async def test_hints_and_wishes_that_are_said_to_be_none_are_no_fault(serve: Serve) -> None:
+    running = await serve(**BOTH)
+    asked = config(
+        model="default",
+        use_enhanced=True,
+        enable_word_confidence=True,
+        metadata=speech.RecognitionMetadata(audio_topic="novels"),
+        enable_spoken_punctuation=False,
+        diarization_config=speech.SpeakerDiarizationConfig(enable_speaker_diarization=False),
+    )
+    assert [response async for response in await called(running.channel, configuring(asked))] == []
+
+
+async def test_the_end_of_one_utterance_is_also_that_of_its_speech(serve: Serve) -> None:
+    running = await serve(**BOTH)
+    responses = await called(running.channel, configuring(single_utterance=True, enable_voice_activity_events=True))
+    stream = await running.recognizer.streams.get()
+    stream.finishes = False
+    for event in (SpeechEnd(0, 900), Finished()):
+        stream.say(event)
+    assert [response.speech_event_type async for response in responses] == [
+        EVENT.SPEECH_ACTIVITY_END,
+        EVENT.END_OF_SINGLE_UTTERANCE,
+    ]
+
+
+async def test_a_client_that_says_nothing_is_told_what_it_can_send(serve: Serve) -> None:
+    running = await serve(**BOTH, idle_timeout_s=0.05)
+    quiet = asyncio.Event()
+
+    async def say() -> AsyncIterator[Any]:
+        yield speech.StreamingRecognizeRequest(configuring())
+        await quiet.wait()
+
+    responses = await client_of(running.channel).streaming_recognize(requests=say())
+    with pytest.raises(exceptions.DeadlineExceeded, match=r"\(idle_timeout_s\): send audio \["):
+        [response async for response in responses]
+
+
+async def test_who_is_refused_at_the_door_hears_it_in_the_first_protocols_name(serve: Serve, tmp_path: Path) -> None:
+    tokens = tmp_path / "tokens"
+    tokens.write_text("0123456789abcdef")
+    running = await serve(protocols="google", tokens_file=tokens)
+    with pytest.raises(exceptions.Unauthenticated) as refused:
+        [response async for response in await called(running.channel, configuring())]
+    assert refused.value.details[0].domain == "google.cloud.speech.v1"
+
+
+async def test_reflection_names_only_what_it_can_describe(serve: Serve) -> None:
+    running = await serve(**BOTH)
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(running.channel)
+    ask = reflection_pb2.ServerReflectionRequest
+    call = stub.ServerReflectionInfo()
+    await call.write(ask(list_services=""))
+    names = [service.name for service in (await call.read()).list_services_response.service]
+    assert "parley.asr.v1.Speech" in names
+    for name in names:
+        await call.write(ask(file_containing_symbol=name))
+        assert (await call.read()).HasField("file_descriptor_response"), name
+    await call.done_writing()
 
 
 async def test_both_protocols_are_served_side_by_side_and_counted_apart(serve: Serve) -> None:

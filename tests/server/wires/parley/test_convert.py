@@ -25,6 +25,7 @@ from parley.decoder.values import (
     WordLattice,
     WordTiming,
 )
+from parley.server.wires.messages import channel_tag, from_ms
 from parley.server.wires.parley import convert
 from tests.server.fakes import final, partial
 
@@ -52,7 +53,7 @@ def test_a_files_config() -> None:
     assert request.format == AudioFormat(Encoding.MULAW, 8_000, 2, separate_channels=True)
     assert (request.options.max_alternatives, request.options.word_times) == (3, True)
     assert (request.model, request.language) == ("m", "en-GB")
-    assert (request.decoders, convert.channel_tag(request, 0), convert.channel_tag(request, 1)) == (2, 1, 2)
+    assert (request.decoders, channel_tag(request, 0), channel_tag(request, 1)) == (2, 1, 2)
 
 
 def test_an_empty_config_leaves_everything_to_the_audio_and_the_node() -> None:
@@ -62,7 +63,7 @@ def test_an_empty_config_leaves_everything_to_the_audio_and_the_node() -> None:
     assert not request.options.interim_results
     assert not request.options.single_utterance
     assert (request.options.search, request.written) == (SearchOptions(), False)
-    assert (request.decoders, convert.channel_tag(request, 0)) == (1, 0)
+    assert (request.decoders, channel_tag(request, 0)) == (1, 0)
 
 
 def test_mixed_down_channels_take_one_decoder() -> None:
@@ -95,7 +96,7 @@ def test_a_request_id_is_taken_whole_or_refused(asked: str) -> None:
 
 @given(st.integers(0, 10**9))
 def test_milliseconds_survive_the_wire(ms: int) -> None:
-    assert convert.from_ms(ms).ToMilliseconds() == ms
+    assert from_ms(ms).ToMilliseconds() == ms
 
 
 @given(st.floats(0, 1e6))

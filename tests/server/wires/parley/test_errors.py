@@ -87,7 +87,7 @@ def test_an_exhausted_pool_says_when_to_try_again() -> None:
     ("error", "text"),
     [
         (TooLarge(9, 8), "got 9 bytes, expected at most 8 bytes"),
-        (IdleStream(1.5), "1.5 s (idle_timeout_s)"),
+        (IdleStream(1.5), "1.5 s (idle_timeout_s): send audio, or KEEP_ALIVE while there is none"),
         (UnreadResponses(1.5), "1.5 s (idle_timeout_s)"),
     ],
 )

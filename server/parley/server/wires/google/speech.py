@@ -1,7 +1,7 @@
 """google.cloud.speech.v1.Speech/StreamingRecognize, for clients that are written already.
 
-What of a config is neither here nor refused is not heeded: punctuation, speakers, adaptation by reference. Cursors and
-summaries have no place in this protocol and are not told.
+A config's wish that would change the words or their labels and is not to be had is refused; hints, such as metadata,
+are not heeded. Cursors and summaries have no place in this protocol and are not told.
 """
 
 from __future__ import annotations
@@ -11,27 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 from google.cloud.speech_v1.types import cloud_speech
-from google.protobuf.duration_pb2 import Duration
 from grpc import aio
 
 from parley.decoder.errors import InvalidOption
 from parley.decoder.values import (
-    MOST_PHRASES,
     AudioFormat,
     Encoding,
     Final,
     NoSpeech,
     Partial,
-    Phrase,
     SearchOptions,
     SpeechBegin,
     SpeechEnd,
     StreamOptions,
 )
-from parley.server.live.wire import Audio, Request
-from parley.server.wires.google.fields import FIELDS
+from parley.server.live.wire import Asked, Audio
+from parley.server.wires.google.errors import STATUSES
+from parley.server.wires.messages import channel_tag, config_of, from_ms, hotwords
 from parley.server.wires.reading import ended, first_message
-from parley.server.wires.statuses import BadMessage, statuses
+from parley.server.wires.statuses import BadMessage
 
 if TYPE_CHECKING:
     from parley.decoder.values import Cursors, EndpointRules, Hypothesis
@@ -52,9 +50,9 @@ EVENTS = {
     SpeechEnd: EVENT.SPEECH_ACTIVITY_END,
     NoSpeech: EVENT.SPEECH_ACTIVITY_TIMEOUT,
 }
-
-
-STATUSES = statuses("google.cloud.speech.v1", FIELDS)
+# Of a config, by its own names: what would change the words, and is not to be had here.
+NO_SWITCHES = ("profanity_filter", "enable_automatic_punctuation")
+NO_WRAPPED_SWITCHES = ("enable_spoken_punctuation", "enable_spoken_emojis")
 
 
 def serve(server: aio.Server, recognition: Recognition, calls: Calls) -> None:
@@ -64,11 +62,8 @@ def serve(server: aio.Server, recognition: Recognition, calls: Calls) -> None:
         async with calls.open(f"google.{METHOD}", context, STATUSES) as call:
             recognition.check_ready()
             message = await first_message(context, recognition.terms.stream.idle_s)
-            if message is aio.EOF or message.WhichOneof(ONEOF) != "streaming_config":
-                found = "the stream's end" if message is aio.EOF else message.WhichOneof(ONEOF) or "an empty message"
-                raise BadMessage("streaming_config", f"got {found} first, expected streaming_config")
+            config = config_of(message, ONEOF, "streaming_config")
             await call.name("")
-            config = message.streaming_config
             request = recognition.place(stream_request(config, recognition.terms.rules))
             wire = GoogleWire(context, request, config.enable_voice_activity_events)
             await recognition.stream(request, wire, call)
@@ -81,21 +76,19 @@ def serve(server: aio.Server, recognition: Recognition, calls: Calls) -> None:
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: handler}),))
 
 
-def stream_request(asked: Any, defaults: EndpointRules) -> Request:
+def stream_request(asked: Any, defaults: EndpointRules) -> Asked:
     """A StreamingRecognitionConfig, checked. Raises InvalidOption."""
     config = asked.config
     if config.encoding not in ENCODINGS:
         raise InvalidOption("format.encoding", config.encoding, f"one of {', '.join(NAMES)}, or none")
     separate = config.enable_separate_recognition_per_channel
-    phrases = sum(len(context.phrases) for context in config.speech_contexts)  # counted before they are looked at
-    if phrases > MOST_PHRASES:
-        raise InvalidOption("options.search.hotwords", f"{phrases} phrases", f"at most {MOST_PHRASES}")
+    _check_wishes(config)
     rules, timeout = defaults, asked.voice_activity_timeout
     if timeout.HasField("speech_start_timeout"):
         rules = replace(rules, silence_before_speech_ms=timeout.speech_start_timeout.ToMilliseconds())
     if timeout.HasField("speech_end_timeout"):
         rules = replace(rules, silence_after_speech_ms=timeout.speech_end_timeout.ToMilliseconds())
-    return Request(
+    return Asked(
         format=AudioFormat(
             ENCODINGS[config.encoding], config.sample_rate_hertz, config.audio_channel_count or int(separate), separate
         ),
@@ -105,29 +98,38 @@ def stream_request(asked: Any, defaults: EndpointRules) -> Request:
             max_alternatives=config.max_alternatives or 1,
             word_times=config.enable_word_time_offsets,
             rules=rules,
-            search=SearchOptions(
-                hotwords=tuple(
-                    Phrase(text, context.boost) if context.boost else Phrase(text)
-                    for context in config.speech_contexts
-                    for text in context.phrases
-                )
-            ),
+            search=SearchOptions(hotwords=hotwords(config.speech_contexts)),
         ),
         model="" if config.model == "default" else config.model,
         language=config.language_code,
     )
 
 
+def _check_wishes(config: Any) -> None:
+    """Raises InvalidOption for what would make other words or labels of them, and is not to be had here."""
+    wishes = {
+        **{name: getattr(config, name) for name in NO_SWITCHES},
+        **{name: config.HasField(name) and getattr(config, name).value for name in NO_WRAPPED_SWITCHES},
+        "diarization_config": config.diarization_config.enable_speaker_diarization,
+        "adaptation": config.HasField("adaptation"),
+        "transcript_normalization": config.HasField("transcript_normalization"),
+        "alternative_language_codes": bool(config.alternative_language_codes),
+    }
+    for name, wished in wishes.items():
+        if wished:
+            raise InvalidOption(name, "such a wish", "none, this node does not have it")
+
+
 class GoogleWire:
     """See live.wire.Wire. request: placed. events: the client wants those of voice activity too."""
 
-    def __init__(self, context: aio.ServicerContext[Any, Any], request: Request, events: bool) -> None:
+    def __init__(self, context: aio.ServicerContext[Any, Any], request: Asked, events: bool) -> None:
         self._context, self._request, self._events = context, request, events
 
     async def read(self) -> Message:
         message = await self._context.read()
         if message is aio.EOF:
-            return await ended()
+            return ended()
         if (kind := message.WhichOneof(ONEOF)) != "audio_content":
             raise BadMessage(ONEOF, f"got {kind or 'an empty message'} after the first, expected audio_content")
         return Audio(message.audio_content)
@@ -138,10 +140,8 @@ class GoogleWire:
                 response = self._result(event, event.hypotheses, is_final=True)
             case Partial() if self._request.options.interim_results:
                 response = self._result(event, (event.hypothesis,), stability=event.stability)
-            case SpeechEnd() if self._request.options.single_utterance:
-                response = RESPONSE(speech_event_type=EVENT.END_OF_SINGLE_UTTERANCE)
-            case SpeechBegin() | SpeechEnd() | NoSpeech() if self._events:
-                response = RESPONSE(speech_event_type=EVENTS[type(event)], speech_event_time=_duration(event.time_ms))
+            case SpeechBegin() | SpeechEnd() | NoSpeech():
+                return await self._tell(event)
             case _:
                 return False
         await self._context.write(response)
@@ -150,21 +150,28 @@ class GoogleWire:
     async def end(self, summary: Summary, cursors: Cursors) -> None:
         """There is nothing to tell: the stream's end says it."""
 
+    async def _tell(self, event: SpeechBegin | SpeechEnd | NoSpeech) -> bool:
+        """What the client wants of an event of voice activity: of the end of its one utterance perhaps two."""
+        told = []
+        if self._events:
+            told.append(RESPONSE(speech_event_type=EVENTS[type(event)], speech_event_time=from_ms(event.time_ms)))
+        if isinstance(event, SpeechEnd) and self._request.options.single_utterance:
+            told.append(RESPONSE(speech_event_type=EVENT.END_OF_SINGLE_UTTERANCE))
+        for response in told:
+            await self._context.write(response)
+        return bool(told)
+
     def _result(self, event: Final | Partial, hypotheses: tuple[Hypothesis, ...], **more: Any) -> Any:
         options, response = self._request.options, RESPONSE()
         result = response.results.add(
-            result_end_time=_duration(event.end_ms),
-            channel_tag=event.channel + 1 if self._request.format.separate_channels else 0,
+            result_end_time=from_ms(event.end_ms),
+            channel_tag=channel_tag(self._request, event.channel),
             language_code=self._request.language,
             **more,
         )
         for one in hypotheses[: options.max_alternatives]:
             told = result.alternatives.add(transcript=one.text, confidence=one.confidence)
             for word in one.words if options.word_times else ():
-                start, end = _duration(word.start_ms), _duration(word.end_ms)
+                start, end = from_ms(word.start_ms), from_ms(word.end_ms)
                 told.words.add(start_time=start, end_time=end, word=word.text, confidence=word.confidence)
         return response
-
-
-def _duration(ms: int) -> Duration:
-    return Duration(seconds=ms // 1000, nanos=ms % 1000 * 1_000_000)

@@ -10,12 +10,10 @@ from google.protobuf.duration_pb2 import Duration
 from parley.asr.v1 import speech_pb2 as pb
 from parley.decoder.errors import InvalidOption
 from parley.decoder.values import (
-    MOST_PHRASES,
     AudioFormat,
     Encoding,
     EndpointRules,
     NoSpeech,
-    Phrase,
     SearchOptions,
     Source,
     SpeechBegin,
@@ -23,7 +21,8 @@ from parley.decoder.values import (
     StreamOptions,
     WordTiming,
 )
-from parley.server.live.wire import Request
+from parley.server.live.wire import Asked
+from parley.server.wires.messages import channel_tag, from_ms, hotwords
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -61,11 +60,6 @@ SPEECH_EVENTS = {
 }
 
 
-def channel_tag(request: Request, channel: int) -> int:
-    """The wire's number of a channel."""
-    return channel + 1 if request.format.separate_channels else 0
-
-
 def request_id(asked: str) -> str:
     """The caller's id for a request, checked. Raises InvalidOption."""
     if len(asked) > LONGEST_REQUEST_ID or not asked.isascii() or not asked.isprintable():
@@ -74,12 +68,12 @@ def request_id(asked: str) -> str:
     return asked
 
 
-def file_request(config: pb.RecognitionConfig) -> Request:
+def file_request(config: pb.RecognitionConfig) -> Asked:
     """A recording's config, checked. Raises InvalidOption."""
     if config.encoding not in ENCODINGS:
         known = ", ".join(encoding.value for encoding in ENCODINGS.values() if encoding is not Encoding.AUTO)
         raise InvalidOption("format.encoding", config.encoding, f"one of {known}, or none to have it recognized")
-    return Request(
+    return Asked(
         format=AudioFormat(
             encoding=ENCODINGS[config.encoding],
             sample_rate=config.sample_rate_hertz,
@@ -97,7 +91,7 @@ def file_request(config: pb.RecognitionConfig) -> Request:
     )
 
 
-def stream_request(config: pb.StreamingRecognitionConfig, defaults: EndpointRules) -> Request:
+def stream_request(config: pb.StreamingRecognitionConfig, defaults: EndpointRules) -> Asked:
     """A stream's config, checked. Raises InvalidOption."""
     request = file_request(config.config)
     if request.format.separate_channels and not request.format.channels:
@@ -114,24 +108,12 @@ def stream_request(config: pb.StreamingRecognitionConfig, defaults: EndpointRule
 
 def search_options(config: pb.RecognitionConfig) -> SearchOptions:
     """What a config says of the search; None for what it leaves to the node."""
-    # Counted before they are looked at: a message may hold millions.
-    if len(config.speech_contexts) > MOST_PHRASES:
-        raise InvalidOption(
-            "options.search.hotwords", f"{len(config.speech_contexts)} of them", f"at most {MOST_PHRASES}"
-        )
-    count = sum(len(context.phrases) for context in config.speech_contexts)
-    if count > MOST_PHRASES:
-        raise InvalidOption("options.search.hotwords", f"{count} phrases", f"at most {MOST_PHRASES}")
     search = config.search
     return SearchOptions(
         beam=search.beam or None,
         language_weight=search.language_weight if search.HasField("language_weight") else None,
         word_bonus=search.word_bonus if search.HasField("word_bonus") else None,
-        hotwords=tuple(
-            Phrase(text, context.boost) if context.boost else Phrase(text)
-            for context in config.speech_contexts
-            for text in context.phrases
-        ),
+        hotwords=hotwords(config.speech_contexts),
         grammar=search.grammar,
         lattice=search.lattice,
     )
@@ -143,7 +125,7 @@ def endpoint_rules(rules: pb.EndpointRules, defaults: EndpointRules) -> Endpoint
     return replace(defaults, **asked)
 
 
-def final_result(final: Final, request: Request) -> pb.StreamingRecognitionResult:
+def final_result(final: Final, request: Asked) -> pb.StreamingRecognitionResult:
     """A final on the wire."""
     return pb.StreamingRecognitionResult(
         alternatives=_alternatives(final.hypotheses, request),
@@ -160,7 +142,7 @@ def final_result(final: Final, request: Request) -> pb.StreamingRecognitionResul
     )
 
 
-def interim_result(partial: Partial, request: Request) -> pb.StreamingRecognitionResult:
+def interim_result(partial: Partial, request: Asked) -> pb.StreamingRecognitionResult:
     """A partial on the wire."""
     alternatives = _alternatives([partial.hypothesis], request)
     return pb.StreamingRecognitionResult(
@@ -176,7 +158,7 @@ def interim_result(partial: Partial, request: Request) -> pb.StreamingRecognitio
     )
 
 
-def file_result(final: Final, request: Request) -> pb.SpeechRecognitionResult:
+def file_result(final: Final, request: Asked) -> pb.SpeechRecognitionResult:
     """A file's segment on the wire."""
     return pb.SpeechRecognitionResult(
         alternatives=_alternatives(final.hypotheses, request),
@@ -190,7 +172,7 @@ def file_result(final: Final, request: Request) -> pb.SpeechRecognitionResult:
     )
 
 
-def speech_event(event: SpeechBegin | SpeechEnd | NoSpeech, request: Request) -> pb.SpeechEvent:
+def speech_event(event: SpeechBegin | SpeechEnd | NoSpeech, request: Asked) -> pb.SpeechEvent:
     """A voice activity event on the wire."""
     return pb.SpeechEvent(
         type=SPEECH_EVENTS[type(event)], time=from_ms(event.time_ms), channel_tag=channel_tag(request, event.channel)
@@ -226,19 +208,13 @@ def model(info: ModelInfo) -> pb.Model:
     )
 
 
-def from_ms(ms: int) -> Duration:
-    """Whole milliseconds as a Duration."""
-    seconds, rest = divmod(ms, 1000)
-    return Duration(seconds=seconds, nanos=rest * 1_000_000)
-
-
 def from_s(seconds: float) -> Duration:
     """Seconds as a Duration, to the microsecond."""
     whole, rest = divmod(round(seconds * 1_000_000), 1_000_000)
     return Duration(seconds=whole, nanos=rest * 1_000)
 
 
-def _alternatives(hypotheses: Sequence[Hypothesis], request: Request) -> list[pb.SpeechRecognitionAlternative]:
+def _alternatives(hypotheses: Sequence[Hypothesis], request: Asked) -> list[pb.SpeechRecognitionAlternative]:
     return [
         pb.SpeechRecognitionAlternative(
             transcript=hypothesis.text,
@@ -287,5 +263,5 @@ def _lattice(lattice: WordLattice | None) -> pb.Lattice | None:
     )
 
 
-def _timing(final: Final, request: Request) -> pb.WordTiming.ValueType:
+def _timing(final: Final, request: Asked) -> pb.WordTiming.ValueType:
     return TIMINGS[final.word_timing] if request.options.word_times else pb.WORD_TIMING_UNSPECIFIED

@@ -6,4 +6,4 @@ from parley.server.wires.parley.fields import FIELDS
 from parley.server.wires.statuses import statuses
 
 DOMAIN = "parley.asr.v1"  # of every ErrorInfo
-STATUSES = statuses(DOMAIN, FIELDS)
+STATUSES = statuses(DOMAIN, FIELDS, while_silent="audio, or KEEP_ALIVE while there is none")

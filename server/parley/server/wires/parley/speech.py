@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from grpc import aio
-
 from parley.asr.v1 import speech_pb2 as pb
 from parley.asr.v1 import speech_pb2_grpc
+from parley.server.wires.messages import config_of, from_ms
 from parley.server.wires.parley import convert
 from parley.server.wires.parley.errors import STATUSES
 from parley.server.wires.parley.stream import ParleyWire
 from parley.server.wires.reading import first_message
-from parley.server.wires.statuses import BadMessage
 
 if TYPE_CHECKING:
+    from grpc import aio
+
     from parley.server.kit.admission import Calls
     from parley.server.live.recognition import Recognition
 
@@ -54,7 +54,7 @@ class Speech(speech_pb2_grpc.SpeechServicer):
             done = await self._recognition.file(message.audio, request, call)
             return pb.RecognizeResponse(
                 results=[convert.file_result(final, request) for final in done.finals],
-                audio=convert.from_ms(done.audio_ms),
+                audio=from_ms(done.audio_ms),
                 processing=convert.from_s(done.processing_s),
                 request_id=call.request_id,
             )
@@ -67,10 +67,5 @@ class Speech(speech_pb2_grpc.SpeechServicer):
 
     async def _config(self, context: aio.ServicerContext[Any, Any]) -> pb.StreamingRecognitionConfig:
         message = await first_message(context, self._recognition.terms.stream.idle_s)
-        if message is aio.EOF:
-            raise BadMessage("config", "the stream ended before its first message, expected config in it")
-        kind = message.WhichOneof("request")
-        if kind != "config":
-            raise BadMessage("config", f"got {kind or 'an empty message'} first, expected config")
-        config: pb.StreamingRecognitionConfig = message.config
+        config: pb.StreamingRecognitionConfig = config_of(message, "request", "config")
         return config

@@ -16,7 +16,7 @@ from parley.server.wires.statuses import BadMessage
 if TYPE_CHECKING:
     from parley.decoder.values import Cursors
     from parley.server.live.figures import Summary
-    from parley.server.live.wire import Message, Request, Told
+    from parley.server.live.wire import Asked, Message, Told
 
 FINALIZE, KEEP_ALIVE = Finalize(), KeepAlive()
 
@@ -25,7 +25,7 @@ class ParleyWire:
     """See live.wire.Wire. request: placed. speech_events: the client wants those too."""
 
     def __init__(
-        self, context: aio.ServicerContext[Any, Any], request_id: str, request: Request, speech_events: bool
+        self, context: aio.ServicerContext[Any, Any], request_id: str, request: Asked, speech_events: bool
     ) -> None:
         self._context = context
         self._request_id = request_id
@@ -35,7 +35,7 @@ class ParleyWire:
     async def read(self) -> Message:
         message = await self._context.read()
         if message is aio.EOF:
-            return await ended()
+            return ended()
         match message.WhichOneof("request"):
             case "audio":
                 return Audio(message.audio)
