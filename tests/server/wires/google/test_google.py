@@ -58,9 +58,6 @@ async def called(channel: Any, *requests: dict[str, Any]) -> Any:
 
 WISHES: dict[str, Any] = {
     "profanity_filter": True,
-    "enable_automatic_punctuation": True,
-    "enable_spoken_punctuation": True,
-    "enable_spoken_emojis": True,
     "alternative_language_codes": ["de"],
     "diarization_config": {"enable_speaker_diarization": True},
     "adaptation": {"phrase_set_references": ["projects/p/locations/global/phraseSets/s"]},

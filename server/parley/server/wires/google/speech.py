@@ -1,7 +1,7 @@
 """google.cloud.speech.v1.Speech/StreamingRecognize, for clients that are written already.
 
-A config's wish that would change the words or their labels and is not to be had is refused; hints, such as metadata,
-are not heeded. Cursors and summaries have no place in this protocol and are not told.
+A config's wish for other words or labels, which is not to be had here, is refused; hints, such as metadata, are not
+heeded, and punctuation is as the model writes it. Cursors and summaries have no place in this protocol.
 """
 
 from __future__ import annotations
@@ -50,9 +50,6 @@ EVENTS = {
     SpeechEnd: EVENT.SPEECH_ACTIVITY_END,
     NoSpeech: EVENT.SPEECH_ACTIVITY_TIMEOUT,
 }
-# Of a config, by its own names: what would change the words, and is not to be had here.
-NO_SWITCHES = ("profanity_filter", "enable_automatic_punctuation")
-NO_WRAPPED_SWITCHES = ("enable_spoken_punctuation", "enable_spoken_emojis")
 
 
 def serve(server: aio.Server, recognition: Recognition, calls: Calls) -> None:
@@ -108,8 +105,7 @@ def stream_request(asked: Any, defaults: EndpointRules) -> Asked:
 def _check_wishes(config: Any) -> None:
     """Raises InvalidOption for what would make other words or labels of them, and is not to be had here."""
     wishes = {
-        **{name: getattr(config, name) for name in NO_SWITCHES},
-        **{name: config.HasField(name) and getattr(config, name).value for name in NO_WRAPPED_SWITCHES},
+        "profanity_filter": config.profanity_filter,
         "diarization_config": config.diarization_config.enable_speaker_diarization,
         "adaptation": config.HasField("adaptation"),
         "transcript_normalization": config.HasField("transcript_normalization"),
