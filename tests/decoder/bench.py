@@ -31,6 +31,7 @@ class Noted:
     batches: list[tuple[str, int, float]] = field(default_factory=list)
     waits: list[str] = field(default_factory=list)
     drops: queue.Queue[tuple[str, str]] = field(default_factory=queue.Queue)
+    outcomes: list[tuple[str, str]] = field(default_factory=list)  # of stages
 
     def batch(self, work: str, rows: int, audio_s: float, wall_s: float) -> None:
         assert wall_s > 0
@@ -42,6 +43,10 @@ class Noted:
 
     def dropped(self, work: str, reason: str) -> None:
         self.drops.put((work, reason))
+
+    def staged(self, stage: str, outcome: str, took_s: float) -> None:
+        assert took_s >= 0
+        self.outcomes.append((stage, outcome))
 
 
 class Bench:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,9 @@ from parley.decoder.values import EndpointRules, Passes, SearchOptions, StreamOp
 from tests.decoder.bench import Noted
 from tests.decoder.conftest import FIRST_MODEL, MODEL
 from tests.decoder.searching import wishes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FIRST, SECOND, BOTH = Passes.FIRST, Passes.SECOND, Passes.BOTH
 GRAPH = replace(wishes(), graph="tokens")
@@ -57,7 +61,8 @@ options = st.builds(
     word_times=st.booleans(),
     rules=st.sampled_from([EndpointRules(), RULES]),
     search=st.sampled_from([SearchOptions(), SearchOptions(grammar="digits")]),
-    written=st.sampled_from(["", "en"]),
+    language=st.sampled_from(["", "en"]),
+    written=st.booleans(),
 )
 
 
@@ -92,16 +97,18 @@ def test_in_every_plan(
     assert plan.readings >= plan.alternatives == options.max_alternatives
     assert plan.readings == plan.alternatives or (plan.whole is FIRST and wanted is not None)
     assert not plan.in_context or (plan.readings >= SEAM_BEST and not plan.live and wanted is not GRAPH)
-    assert (plan.rules, plan.word_times, plan.language) == (options.rules, options.word_times, options.written)
+    assert (plan.rules, plan.word_times, plan.language) == (options.rules, options.word_times, options.language)
 
 
 @pytest.fixture
-def policy() -> Policy:
+def policy() -> Iterator[Policy]:
     """Of a node whose first pass has nothing to wish for."""
     config = RecognizerConfig(
         first_model_dir=FIRST_MODEL, second_model_dir=MODEL, passes=BOTH, partial_interval_ms=500, final_budget_ms=700
     )
-    return Policy(config, {}, None, StageWorker(InverseText(), Noted()))
+    worker = StageWorker(InverseText(), Noted())
+    yield Policy(config, {}, None, (worker,))
+    worker.close()
 
 
 def test_a_plan_is_by_the_config(policy: Policy) -> None:
@@ -115,12 +122,29 @@ def test_a_recording_is_cut_by_rules_of_its_own_and_has_no_interims(policy: Poli
     assert (plan.rules, plan.partials) == (FILE_RULES, Partials.NONE)
 
 
-@pytest.mark.parametrize(("language", "stages"), [("", []), ("de", []), ("en-GB", ["inverse_text"])])
+@pytest.mark.parametrize("written", [False, True])
+@pytest.mark.parametrize(("language", "covered"), [("", False), ("de", False), ("en-GB", True)])
 def test_only_what_is_written_differently_goes_through_a_stage(
-    policy: Policy, language: str, stages: list[str]
+    policy: Policy, language: str, covered: bool, written: bool
 ) -> None:
-    plan = policy.plan(StreamOptions(written=language))
-    assert [worker.stage.name for worker in plan.stages] == stages
+    plan = policy.plan(StreamOptions(language=language, written=written))
+    assert [worker.stage.name for worker in plan.stages] == (["inverse_text"] if covered and written else [])
+    assert plan.language == language  # stages to come may need it whatever is written
+
+
+def test_results_go_through_the_stages_that_the_options_want_in_order() -> None:
+    class Named(InverseText):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def wanted(self, options: StreamOptions) -> bool:
+            return self.name in options.language
+
+    stages = tuple(StageWorker(Named(name), Noted()) for name in "abc")
+    policy = Policy(RecognizerConfig(FIRST_MODEL, MODEL, BOTH), {}, None, stages)
+    assert policy.plan(StreamOptions(language="ca")).stages == (stages[0], stages[2])
+    for stage in stages:
+        stage.close()
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ class Memory:
 
 
 class Build:
-    """What runs, from its making to `close`. A context manager."""
+    """What runs, from its making to `close`."""
 
     def __init__(self, config: RecognizerConfig, observer: Observer, on_lost: Callable[[str], None]) -> None:
         """Loads the models, allocates all decoders, starts the workers. on_lost: told of a device, by its name, that
@@ -90,8 +90,9 @@ class Build:
         if Passes.FIRST in self.folders:
             self.searches = open_searches(self.folders[Passes.FIRST], config, shares)
             made.callback(self.searches.close)
-        self.inverse_text = StageWorker(InverseText(), observer)
-        made.callback(self.inverse_text.close)  # behind the workers: what they have given it, it ends
+        self.stages = tuple(StageWorker(stage, observer) for stage in (InverseText(),))  # in the order of results
+        for stage in reversed(self.stages):  # each is closed behind the workers and the stages that give to it
+            made.callback(stage.close)
         limits = BatchLimits(
             chunks=config.max_chunk_batch,
             jobs=config.max_batch,

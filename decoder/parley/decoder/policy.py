@@ -1,5 +1,5 @@
-"""Which model a request gets, and the plan of its streams. Knows names, options and what this node has; no device,
-no thread and no audio."""
+"""Which model a request gets, and the plan of its streams. Knows names, options and what this node has; no device and
+no audio. Of stages it asks which a request wants, of the search what it may wish for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from parley.decoder.engine.plan import Partials, Plan
 from parley.decoder.engine.transcribe import FILE_RULES
 from parley.decoder.errors import InvalidOption, UnknownModel
 from parley.decoder.speech.vad import FRAME_MS
-from parley.decoder.text.inverse_text import covers
 from parley.decoder.values import Passes, SearchOptions, StreamOptions
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ def plan_of(
         word_times=options.word_times,
         single_utterance=options.single_utterance,
         stages=stages,
-        language=options.written,
+        language=options.language,
     )
 
 
@@ -91,12 +90,11 @@ class Policy:
         config: RecognizerConfig,
         models: Mapping[Passes, ModelInfo],
         wish_maker: WishMaker | None,
-        inverse_text: StageWorker,
+        stages: tuple[StageWorker, ...],
     ) -> None:
-        """models: by pass. wish_maker: of the first pass's search, if it has one but best path. inverse_text: for
-        requests that want finals in written form."""
-        self._inverse_text = inverse_text
-        self._config, self._by_pass, self._wish_maker = config, models, wish_maker
+        """models: by pass. wish_maker: of the first pass's search, if it has one but best path. stages: of which a
+        request's results go through those that it wants, in this order."""
+        self._config, self._by_pass, self._wish_maker, self._stages = config, models, wish_maker, stages
         # The first is the default: finals are its words.
         self.models = tuple(models[by] for by in (Passes.SECOND, Passes.FIRST) if by in models)
 
@@ -128,7 +126,7 @@ class Policy:
             wishes=self._wishes(passes, options.search, recording),
             partial_interval_ms=self._config.partial_interval_ms,
             final_budget_ms=self._config.final_budget_ms,
-            stages=(self._inverse_text,) if covers(options.written) else (),
+            stages=tuple(worker for worker in self._stages if worker.stage.wanted(options)),
         )
 
     def reload(self) -> None:

@@ -41,7 +41,7 @@ class Recognizer:
         self.lost: list[str] = []  # those of the devices that do not work any more
         self._build = Build(config, observer or _Unobserved(), self._on_lost)
         models = {by: folder.info for by, folder in self._build.folders.items()}
-        self._policy = Policy(config, models, self._build.wish_maker, self._build.inverse_text)
+        self._policy = Policy(config, models, self._build.wish_maker, self._build.stages)
         self._transcriber = Transcriber()
         self.pool: DecoderPool = self._build.pool
         self.devices = tuple(map(str, self._build.devices))  # their names
@@ -125,3 +125,4 @@ class _Unobserved:
     def batch(self, work: str, rows: int, audio_s: float, wall_s: float) -> None: ...
     def waited(self, work: str, wait_s: float) -> None: ...
     def dropped(self, work: str, reason: str) -> None: ...
+    def staged(self, stage: str, outcome: str, took_s: float) -> None: ...

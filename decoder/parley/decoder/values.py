@@ -76,9 +76,6 @@ class EndpointRules:
 CHUNKS_MS = (160, 320, 640)  # that a step of the first pass may have
 
 
-CHUNKS_MS = (160, 320, 640)  # that a step of the first pass may have
-
-
 class Precision(enum.Enum):
     """Arithmetic of the first pass's own network."""
 
@@ -157,8 +154,8 @@ class SearchOptions:
 
 @dataclass(frozen=True, slots=True)
 class StreamOptions:
-    """What a request wants of its decoder. passes: None leaves it to the recognizer's config. written: finals in
-    written form ("25", not "twenty five"), in this language; "": as spoken."""
+    """What a request wants of its decoder. passes: None leaves it to the recognizer's config. language: of its results,
+    "en-US"; "": not known. written: finals in written form ("25", not "twenty five"), where the language has one."""
 
     interim_results: bool = False
     single_utterance: bool = False
@@ -167,7 +164,8 @@ class StreamOptions:
     rules: EndpointRules = field(default_factory=EndpointRules)
     passes: Passes | None = None
     search: SearchOptions = SearchOptions()
-    written: str = ""
+    language: str = ""
+    written: bool = False
 
     def __post_init__(self) -> None:
         if not 1 <= self.max_alternatives <= MOST_ALTERNATIVES:
@@ -293,8 +291,8 @@ class Partial:
 @dataclass(frozen=True, slots=True)
 class Final:
     """An utterance's words. `hypotheses` is never empty; an utterance without words gives no Final. speaker: of all its
-    words, "" if they are not told apart. passed: names of stages that it has not been through, for they failed or were
-    late."""
+    words, "" if they are not told apart. passed: names of stages that it has gone past, for they failed, were late or
+    had stopped; for a call's figures and the log, no client is told."""
 
     channel: int
     segment: int

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -14,11 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parley.decoder.engine.outlet import State
-from parley.decoder.engine.staging import StageWorker
+from parley.decoder.engine.staging import Staged, StageWorker
+from parley.decoder.errors import DeviceError
 from parley.decoder.policy import plan_of
 from parley.decoder.speech.vad import FRAME
 from parley.decoder.text.inverse_text import InverseText, covers
-from parley.decoder.text.stage import OnFault, Sees, Traits
+from parley.decoder.text.stage import EVERYTHING, Context, OnFault, Sees, Traits
 from parley.decoder.values import (
     Advanced,
     Failed,
@@ -28,12 +30,14 @@ from parley.decoder.values import (
     LatticeArc,
     Partial,
     Passes,
+    Source,
     SpeechBegin,
     SpeechEnd,
     StreamOptions,
     Transcript,
     Word,
     WordLattice,
+    WordTiming,
 )
 from tests.decoder.bench import Noted
 from tests.decoder.fakes import WAIT_S, said
@@ -42,14 +46,14 @@ from tests.decoder.streams import INTERIM, RULES, Call, frames_of, talk
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from parley.decoder.engine.staging import Staged
-    from parley.decoder.text.stage import Context, Result
+    from parley.decoder.text.stage import Result
     from parley.decoder.values import Event
 
 pytestmark = pytest.mark.usefixtures("loud_is_speech")
 
 FINALS = Traits(Sees.FINALS, OnFault.PASS)
-FINALS_OR_NOTHING = Traits(Sees.FINALS, OnFault.WITHHOLD)
+FINALS_OR_NOTHING = Traits(EVERYTHING, OnFault.WITHHOLD)
+ALL_OF_IT = (Sees.FINALS, Sees.INTERIMS, Sees.ALTERNATIVES, Sees.LATTICES)
 LATE_S = 0.01  # enough for a stage to be late that never returns by itself
 
 
@@ -70,6 +74,9 @@ class Marks:
         self.faults: list[Exception] = []  # raised by the next calls
         self.entered, self._go = threading.Semaphore(0), threading.Semaphore(0)
         self._held = held
+
+    def wanted(self, options: StreamOptions) -> bool:
+        return True
 
     def begin(self) -> list[str]:
         return []
@@ -118,9 +125,6 @@ class Workers:
     def through(self) -> None:
         for worker in self._made:
             worker.close()
-
-    def drops(self) -> list[tuple[str, str]]:
-        return [self.noted.drops.get_nowait() for _ in range(self.noted.drops.qsize())]
 
 
 @pytest.fixture
@@ -312,11 +316,8 @@ def test_what_waits_goes_together(workers: Workers) -> None:
     workers.through()
     assert stage.calls == [1, 3]
     assert [texts(call.of(Final)) for call in calls] == [[f"{number} marks"] for number in range(4)]
-    assert [(name, rows) for name, rows, _ in workers.noted.batches] == [("marks", 1), ("marks", 3)]
-    (one,) = calls[0].of(Final)
-    heard_s = (one.end_ms - one.start_ms) / 1000
-    assert [audio_s for _, _, audio_s in workers.noted.batches] == pytest.approx([heard_s, 3 * heard_s])
-    assert workers.noted.waits == ["marks"] * 4
+    assert workers.noted.outcomes == [("marks", "done")] * 4
+    assert (workers.noted.batches, workers.noted.waits) == ([], [])  # those are a device's
 
 
 NUMBERS = ("twenty five", "one hundred and six", "nineteen ninety nine", "no numbers", "seven thousand")
@@ -337,7 +338,7 @@ def test_many_streams_at_once_come_out_as_one_by_one(workers: Workers) -> None:
     at_work = workers.of(InverseText(), Counts("counts"))
 
     def heard(number: int) -> list[str]:
-        options = StreamOptions(rules=RULES, written="en")
+        options = StreamOptions(rules=RULES, language="en", written=True)
         call = Call(options, stages=at_work)
         over = end_of(call)
         said_by(call, *(NUMBERS[(number + at) % len(NUMBERS)] for at in range(4)))
@@ -383,7 +384,7 @@ def test_a_stage_has_the_audio_that_it_needs_and_no_other(workers: Workers) -> N
     hears, reads = Marks("hears", replace(FINALS, needs_audio=True)), Marks("reads")
     samples = talk(20, 40, 40, 40, 40)
     for passes in Passes:
-        call = Call(StreamOptions(rules=RULES, written="en-GB"), passes=passes, stages=workers.of(hears, reads))
+        call = Call(StreamOptions(rules=RULES, language="en-GB"), passes=passes, stages=workers.of(hears, reads))
         call.feed(samples)
         call.hear_all(said("one"))
         call.answer(*["one"] * len(call.finals()))
@@ -438,7 +439,23 @@ def raising(results: Sequence[Result], contexts: Sequence[Context]) -> Sequence[
     raise ZeroDivisionError
 
 
-@pytest.mark.parametrize("fault", [none_left, emptied, raising])
+def another_s(results: Sequence[Result], contexts: Sequence[Context]) -> Sequence[Result]:
+    return [replace(result, segment=result.segment + 1) for result in results]
+
+
+def of_another_time(results: Sequence[Result], contexts: Sequence[Context]) -> Sequence[Result]:
+    return [replace(result, end_ms=result.end_ms + 20) for result in results]
+
+
+def of_another_kind(results: Sequence[Result], contexts: Sequence[Context]) -> Sequence[Result]:
+    return [
+        Partial(result.channel, result.segment, result.start_ms, result.end_ms, result.hypotheses[0])
+        for result in results
+        if isinstance(result, Final)
+    ]
+
+
+@pytest.mark.parametrize("fault", [none_left, emptied, raising, another_s, of_another_time, of_another_kind])
 @pytest.mark.parametrize("traits", [FINALS, FINALS_OR_NOTHING, replace(FINALS, deadline_s=WAIT_S)])
 def test_what_a_stage_fails_at_passes_and_says_so_or_is_withheld(
     workers: Workers, traits: Traits, fault: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
@@ -448,7 +465,7 @@ def test_what_a_stage_fails_at_passes_and_says_so_or_is_withheld(
     call = Call(stages=workers.of(stage, other))
     said_by(call, "one")
     workers.through()
-    assert workers.drops() == [("marks", "failed")]
+    assert workers.noted.outcomes[0] == ("marks", "failed")
     if traits.on_fault is OnFault.WITHHOLD:
         assert [type(event) for event in call.events] == [SpeechBegin, SpeechEnd, Advanced, Finished]
         assert other.seen == []
@@ -469,9 +486,15 @@ def test_a_fault_is_that_of_its_batch_alone(workers: Workers) -> None:
         assert [final.passed for final in call.of(Final)] == [passed]
 
 
+@pytest.mark.parametrize("sees", [Sees.FINALS, *(EVERYTHING & ~seen for seen in ALL_OF_IT)])
+def test_who_withholds_sees_everything(sees: Sees) -> None:
+    with pytest.raises(ValueError, match="marks withholds: got"):
+        StageWorker(Marks(traits=Traits(sees, OnFault.WITHHOLD)), Noted())
+
+
 @pytest.mark.parametrize("on_fault", OnFault)
 def test_who_is_late_is_not_waited_for(workers: Workers, on_fault: OnFault) -> None:
-    stage = Marks(traits=Traits(Sees.FINALS, on_fault, deadline_s=LATE_S), held=True)
+    stage = Marks(traits=Traits(EVERYTHING, on_fault, deadline_s=LATE_S), held=True)
     call = Call(stages=workers.of(stage))
     over = end_of(call)
     call.feed(talk(20, 40, 40, 40, 40))
@@ -484,7 +507,7 @@ def test_who_is_late_is_not_waited_for(workers: Workers, on_fault: OnFault) -> N
     sent = [(texts([final]), final.passed) for final in call.of(Final)]
     assert sent == ([] if on_fault is OnFault.WITHHOLD else [(["one"], ("marks",)), (["two"], ("marks",))])
     assert len(call.of(Advanced)) == 2
-    assert workers.drops() == [("marks", "late")] * 2
+    assert workers.noted.outcomes == [("marks", "late")] * 2
     seen = len(call.events)
     stage.go()  # what it returns now is nobody's
     stage.go()
@@ -493,8 +516,93 @@ def test_who_is_late_is_not_waited_for(workers: Workers, on_fault: OnFault) -> N
     assert len(stage.seen) == 1  # and it was never called for what was late before its turn came
 
 
+class Inside:
+    """A result put into a stage by the test, and what came out."""
+
+    def __init__(self, text: str, since: float | None = None) -> None:
+        final = Final(0, 0, 0, 20, (Hypothesis(text, 1.0),), WordTiming.CTC, Source.FIRST, 0.0, 0.0, 1)
+        self.out: list[Event] = []
+        self.came = threading.Event()
+        context = Context("", [])
+        self.staged = Staged(final, context, self._then, lambda: True)
+        if since is not None:
+            self.staged = replace(self.staged, since=since)
+
+    def _then(self, result: Result | None) -> None:
+        assert result is not None
+        self.out.append(result)
+        self.came.set()
+
+
+def test_who_is_overdue_already_does_not_make_its_neighbours_late(workers: Workers) -> None:
+    stage = Marks(traits=replace(FINALS, deadline_s=WAIT_S), held=True)
+    (worker,) = workers.of(stage)
+    now = time.monotonic()
+    first, overdue, in_time = Inside("one"), Inside("two", since=now - 2 * WAIT_S), Inside("three")
+    worker.put(first.staged)
+    stage.enter()
+    worker.put(overdue.staged)
+    worker.put(in_time.staged)
+    stage.go()
+    stage.go()
+    workers.through()
+    assert texts([*first.out, *overdue.out, *in_time.out]) == ["one marks", "two", "three marks"]
+    assert workers.noted.outcomes == [("marks", outcome) for outcome in ("done", "late", "done")]
+
+
+def test_a_stage_that_does_not_return_is_called_again_when_it_has(workers: Workers) -> None:
+    stage = Marks(traits=replace(FINALS, deadline_s=LATE_S), held=True)
+    (worker,) = workers.of(stage)
+
+    def sent(text: str, since: float | None = None) -> Inside:
+        inside = Inside(text, since)
+        worker.put(inside.staged)
+        assert inside.came.wait(WAIT_S)
+        return inside
+
+    assert texts(sent("one").out) == ["one"]
+    (call,) = (thread for thread in threading.enumerate() if thread.name == "stage-marks-call")
+    assert call.daemon  # else the process would not end before it
+    in_time = time.monotonic() + 10 * WAIT_S
+    assert texts(sent("two", in_time).out) == ["two"]  # at once
+    stage.go()
+    call.join(WAIT_S)
+    stage.go()
+    assert texts(sent("three", in_time).out) == ["three marks"]
+    assert stage.calls == [1, 1]
+
+
+@pytest.mark.parametrize("traits", [FINALS, FINALS_OR_NOTHING])
+def test_what_comes_to_a_stage_that_has_stopped_goes_past_it(workers: Workers, traits: Traits) -> None:
+    stage = Marks(traits=traits)
+    call = Call(stages=workers.of(stage))
+    workers.through()
+    said_by(call, "one")
+    if traits is FINALS:
+        assert [(texts([final]), final.passed) for final in call.of(Final)] == [(["one"], ("marks",))]
+    else:
+        assert call.of(Final) == []
+    assert call.events[-1] == Finished()
+    assert (stage.calls, workers.noted.outcomes) == ([], [("marks", "closed")])
+
+
+def test_an_observer_that_breaks_keeps_no_result_back() -> None:
+    class Broken(Noted):
+        def staged(self, stage: str, outcome: str, took_s: float) -> None:
+            raise ZeroDivisionError
+
+    worker = StageWorker(Marks(), Broken())
+    for _ in range(2):
+        call = Call(stages=(worker,))
+        over = end_of(call)
+        said_by(call, "one", "two")
+        assert over.wait(WAIT_S)
+        assert texts(call.of(Final)) == ["one marks", "two marks"]
+    worker.close()
+
+
 def test_a_withheld_interim_is_not_sent(workers: Workers) -> None:
-    stage = Marks(traits=Traits(Sees.INTERIMS | Sees.FINALS, OnFault.WITHHOLD))
+    stage = Marks(traits=FINALS_OR_NOTHING)
     stage.faults.append(ZeroDivisionError())
     call = Call(INTERIM, stages=workers.of(stage), passes=Passes.FIRST)
     call.feed(talk(20, 60))
@@ -517,6 +625,80 @@ def test_a_sink_that_breaks_on_a_stage_s_thread_fails_its_stream(workers: Worker
     workers.through()
     assert call.events[-1] == Failed(error)
     assert call.state is State.FAILED
+
+
+def test_a_sink_that_takes_nothing_takes_nothing_from_its_neighbours(workers: Workers) -> None:
+    stage = Marks(held=True)
+    at_work = workers.of(stage)
+    calls = [Call(stages=at_work) for _ in range(3)]
+
+    def sink(event: Event) -> None:
+        raise ZeroDivisionError
+
+    for number, call in enumerate(calls):
+        said_by(call, str(number))
+        if not number:
+            stage.enter()
+    calls[1].outlet.sink = sink
+    stage.go()
+    stage.go()
+    workers.through()
+    assert stage.calls == [1, 2]
+    assert [texts(call.of(Final)) for call in calls] == [["0 marks"], [], ["2 marks"]]
+    assert [call.state for call in calls] == [State.CLOSED, State.FAILED, State.CLOSED]
+
+
+# A stream that fails.
+
+
+def test_a_failure_comes_behind_the_words_that_were_there_before_it(workers: Workers) -> None:
+    stage = Marks(held=True)
+    call = Call(stages=workers.of(stage))
+    call.feed(talk(20, *[40, 40] * 3))
+    first, second, third = call.finals()
+    error = DeviceError("lost")
+    call.device.answer(first, said("one"))
+    stage.enter()
+    call.device.answer(third, said("three"))  # which is not decided before the second is
+    call.device.fail(second, error)
+    assert call.of(Failed) == []
+    assert call.state is State.DRAINING  # it takes no more audio
+    call.feed(talk(0, 40, 40))
+    assert call.finals() == [first, second, third]
+    call.device.fail(third, DeviceError("again"))
+    stage.go()
+    workers.through()
+    assert [type(event) for event in call.events] == [*[SpeechBegin, SpeechEnd] * 3, Final, Advanced, Failed]
+    assert texts(call.of(Final)) == ["one marks"]
+    assert call.events[-1] == Failed(error)
+
+
+def test_a_failure_in_an_utterance_comes_behind_the_words_of_those_before(workers: Workers) -> None:
+    stage = Marks(held=True)
+    call = Call(stages=workers.of(stage), passes=Passes.FIRST)
+    call.feed(talk(20, 40, 40))
+    call.hear_all(said("one"))
+    stage.enter()
+    call.feed(talk(0, 60))
+    (job,) = call.chunks()
+    error = DeviceError("lost")
+    call.device.fail(job, error)
+    assert (call.of(Failed), call.state) == ([], State.DRAINING)
+    stage.go()
+    workers.through()
+    assert texts(call.of(Final)) == ["one marks"]
+    assert call.events[-1] == Failed(error)
+
+
+def test_without_a_stage_a_failure_comes_at_once() -> None:
+    call = Call()
+    call.feed(talk(20, *[40, 40] * 2))
+    first, second = call.finals()
+    error = DeviceError("lost")
+    call.device.answer(second, said("two"))
+    call.device.fail(first, error)
+    assert call.events[-1] == Failed(error)
+    assert call.of(Final) == []
 
 
 # Who has gone.
@@ -543,7 +725,7 @@ def test_nothing_comes_out_of_a_stage_to_a_decoder_that_was_given_back(workers: 
     assert texts(new.events) == ["three marks"]
     assert new.events[-1] == Finished()
     assert texts([result for result, _ in stage.seen]) == ["one", "three"]  # what waited was not even looked at
-    assert workers.drops() == [("marks", "unbound")]
+    assert workers.noted.outcomes == [("marks", "done"), ("marks", "unbound"), ("marks", "done")]
 
 
 def test_a_failed_stream_s_results_stay_inside(workers: Workers) -> None:
@@ -552,7 +734,7 @@ def test_a_failed_stream_s_results_stay_inside(workers: Workers) -> None:
     said_by(call, "one")
     stage.enter()
     with call.device.lock:
-        call.outlet.fail(ZeroDivisionError())
+        call.outlet.fail(ZeroDivisionError())  # as for a sink that breaks
     stage.go()
     workers.through()
     assert isinstance(call.events[-1], Failed)
@@ -563,7 +745,7 @@ def test_a_failed_stream_s_results_stay_inside(workers: Workers) -> None:
 
 
 def test_finals_in_written_form_keep_their_readings_apart(workers: Workers) -> None:
-    options = StreamOptions(interim_results=True, rules=RULES, max_alternatives=3, written="en-US")
+    options = StreamOptions(interim_results=True, rules=RULES, max_alternatives=3, language="en-US", written=True)
     call = Call(options, stages=workers.of(InverseText()), passes=Passes.FIRST)
     call.feed(talk(20, 60))
     call.hear(said("twenty five"))

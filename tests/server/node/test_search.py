@@ -48,13 +48,14 @@ async def test_a_requests_search_reaches_its_stream_and_its_file(running: Runnin
     assert stream.options.search == running.recognizer.files.options[0].search == wanted
 
 
-@pytest.mark.parametrize(("asked", "language", "written"), [(False, "de", ""), (True, "de", "de"), (True, "", "en")])
+@pytest.mark.parametrize(("asked", "language", "found"), [(False, "de", "de"), (True, "de", "de"), (True, "", "en")])
 async def test_written_form_is_asked_for_in_the_requests_language_or_else_the_models(
-    running: Running, asked: bool, language: str, written: str
+    running: Running, asked: bool, language: str, found: str
 ) -> None:
     config = asking(enable_inverse_text_normalization=asked, language_code=language)
     await running.stub.Recognize(pb.RecognizeRequest(config=config, audio=bytes(320)))
-    assert running.recognizer.files.options[0].written == written
+    (options,) = running.recognizer.files.options
+    assert (options.language, options.written) == (found, asked)
 
 
 class Reloading(FakeRecognizer):

@@ -56,6 +56,7 @@ class Finals:
         self._undecided = 0  # segment whose words are to be decided next
         self._next = 0  # segment that is to be sent next
         self._before: tuple[str, ...] = ()  # the last words of what is over, if readings are chosen by them
+        self._error: Exception | None = None  # that the stream ends with
 
     @property
     def has_room(self) -> bool:
@@ -86,7 +87,13 @@ class Finals:
     def drain(self) -> None:
         """No more utterances come."""
         if self._outlet.move(Move.DRAIN):
-            self._close_if_drained()
+            self._end_if_drained()
+
+    def fail(self, error: Exception) -> None:
+        """The stream cannot go on. What is decided is still sent, behind the stages, and Failed is the last."""
+        self._error = self._error or error
+        self._outlet.move(Move.DRAIN)
+        self._end_if_drained()
 
     def on_chunked(self, segment: int, outcome: Outcome) -> None:
         """What the first pass heard, chunk by chunk."""
@@ -110,18 +117,18 @@ class Finals:
         if self._plan.falls_back and (pending is None or pending.whole is None):
             self.on_late(segment)
         else:
-            self._outlet.fail(error)
+            self.fail(error)
 
     def _send_ready(self) -> None:
         """Decides the words of utterances that are ready, in order, and sends them on."""
-        while not self._outlet.over and (pending := self._pending.get(self._undecided)) and self._is_ready(pending):
+        while not self._is_over and (pending := self._pending.get(self._undecided)) and self._is_ready(pending):
             final = self._final(self._undecided, pending)
             self._undecided += 1
             if final.hypotheses:
                 self._staging.send(final, pending.audio, partial(self._on_staged, pending))
             else:
                 self._on_staged(pending, None)
-        self._close_if_drained()
+        self._end_if_drained()
 
     def _on_staged(self, pending: _Pending, result: Result | None) -> None:
         """It is through the stages. Sends what is, in order: an utterance without words had nothing to do there."""
@@ -132,11 +139,19 @@ class Finals:
             del self._pending[self._next]
             self._next += 1
             self.advance()
-        self._close_if_drained()
+        self._end_if_drained()
 
-    def _close_if_drained(self) -> None:
-        if not self._pending:
-            self._outlet.close()
+    @property
+    def _is_over(self) -> bool:
+        """Nothing more is decided."""
+        return self._error is not None or self._outlet.over
+
+    def _end_if_drained(self) -> None:
+        if self._error is None:
+            if not self._pending:
+                self._outlet.close()
+        elif all(self._pending[segment].is_through for segment in range(self._next, self._undecided)):
+            self._outlet.fail(self._error)
 
     def _is_ready(self, pending: _Pending) -> bool:
         chunked = pending.chunked is not None or not self._plan.live

@@ -141,21 +141,27 @@ class Intake:
         if not spoken:
             self.finals.advance()
             return
-        self.finals.add(segment, closed, self._samples(closed.start, closed.end) if self.plan.keeps_audio else None)
-        if self.plan.whole is not None:
-            self._ask_for_final(segment, closed)
+        self._want_final(segment, closed)
         if self.live is not None:
             self.live.feed()
         if self.plan.single_utterance and not closed.cut:
             self.finals.drain()
 
-    def _ask_for_final(self, segment: int, closed: Utterance) -> None:
+    def _want_final(self, segment: int, closed: Utterance) -> None:
+        """Its words are to come. Its audio is copied once, for the device and for stages."""
+        whole, keeps = self.plan.whole is not None, self.plan.keeps_audio
+        samples = self._samples(closed.start, closed.end) if whole or keeps else NOTHING
+        self.finals.add(segment, closed, samples if keeps else None)
+        if whole:
+            self._ask_for_final(segment, samples)
+
+    def _ask_for_final(self, segment: int, samples: NDArray[np.int16]) -> None:
         plan, finals, now = self.plan, self.finals, time.monotonic()
         waits = plan.recording or self.pace.in_a_hurry(self.endpointer.frames * FRAME_MS, now)
         job = Job(
             self.owner,
             Work.FILE if waits else Work.FINAL,
-            self._whole(closed.start, closed.end, plan.readings, plan.word_times),
+            self._whole(samples, plan.readings, plan.word_times),
             done=lambda outcome: finals.on_whole(segment, outcome),
             failed=lambda error: finals.on_failed(segment, error),
             late=lambda: finals.on_late(segment),
@@ -169,17 +175,17 @@ class Intake:
         job = Job(
             self.owner,
             Work.PARTIAL,
-            self._whole(start, end, readings=1, word_times=False),
+            self._whole(self._samples(start, end), readings=1, word_times=False),
             done=lambda outcome: partials.of_whole(segment, start, end, outcome.transcript),
-            failed=self.outlet.fail,
+            failed=self.finals.fail,
         )
         self.worker.submit(job)
 
-    def _whole(self, start: int, end: int, readings: int, word_times: bool) -> Whole:
-        """Frames [start, end), to be decoded whole."""
+    def _whole(self, samples: NDArray[np.int16], readings: int, word_times: bool) -> Whole:
+        """An utterance to be decoded whole."""
         assert self.plan.whole is not None
         return Whole(
-            samples=self._samples(start, end),
+            samples=samples,
             by=self.plan.whole,
             beam=readings,
             word_times=word_times,
@@ -187,6 +193,7 @@ class Intake:
         )
 
     def _samples(self, start: int, end: int) -> NDArray[np.int16]:
-        """Of frames [start, end), for others to keep."""
+        """Of frames [start, end), for others to keep and not to change."""
         samples: NDArray[np.int16] = self.audio.read(start * FRAME, end * FRAME).copy()
+        samples.setflags(write=False)
         return samples

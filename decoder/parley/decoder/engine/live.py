@@ -102,7 +102,7 @@ class LivePass:
             work=Work.CATCH_UP if hurry else Work.CHUNK,
             task=chunk,
             done=lambda outcome: self._on_chunk(spoken, outcome),
-            failed=self.outlet.fail,
+            failed=self.finals.fail,
             urgent=spoken.limit is not None,  # a final waits for it
         )
         self.worker.submit(job)

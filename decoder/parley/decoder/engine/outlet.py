@@ -30,7 +30,7 @@ class State(enum.Enum):
 class Move(enum.Enum):
     BEGIN = enum.auto()  # an utterance begins
     END = enum.auto()  # it ends, and not by a cut
-    DRAIN = enum.auto()  # the audio has ended, or with single_utterance that is over, or silent for too long
+    DRAIN = enum.auto()  # the audio has ended, single_utterance is over or silent too long, or Failed is to come
     CLOSE = enum.auto()  # the last result is sent
     FAIL = enum.auto()
 
@@ -39,7 +39,7 @@ class Move(enum.Enum):
 TABLE: Mapping[State, Mapping[Move, State]] = {
     State.AWAITING_CONFIG: {},
     State.SILENCE: {Move.BEGIN: State.UTTERANCE, Move.DRAIN: State.DRAINING, Move.FAIL: State.FAILED},
-    State.UTTERANCE: {Move.END: State.SILENCE, Move.FAIL: State.FAILED},
+    State.UTTERANCE: {Move.END: State.SILENCE, Move.DRAIN: State.DRAINING, Move.FAIL: State.FAILED},
     State.DRAINING: {Move.CLOSE: State.CLOSED, Move.FAIL: State.FAILED},
     State.CLOSED: {},
     State.FAILED: {},
@@ -74,6 +74,7 @@ class Outlet:
             self.sink(Finished())
 
     def fail(self, error: Exception) -> None:
+        """At once: see Finals.fail."""
         if self.move(Move.FAIL):
             self.sink(Failed(error))
 

@@ -16,13 +16,13 @@ from parley.decoder.engine.work import Work
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from parley.decoder.engine.work import Job, Observer, Outcome
+    from parley.decoder.engine.work import DeviceObserver, Job, Outcome
 
 logger = logging.getLogger(__name__)
 
 
 class Owners:
-    def __init__(self, name: str, observer: Observer) -> None:
+    def __init__(self, name: str, observer: DeviceObserver) -> None:
         """name: of the device, for the log."""
         self.lock = threading.RLock()  # guards callbacks and who is bound
         self._name = name

@@ -1,5 +1,5 @@
-"""What a request's streams do: all that they read of its options and of the node's config. Knows no models, only which
-one of them; made once a request, by policy.py."""
+"""What a request's streams do: all that they read of its options and of the node's config. Made once a request, by
+policy.py. Values, and beside them the stages at work, which it hands on; models only by name."""
 
 from __future__ import annotations
 

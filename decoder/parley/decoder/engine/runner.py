@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from parley.decoder.engine.owners import Owners
     from parley.decoder.engine.queue import Batch, Queue
-    from parley.decoder.engine.work import Job, Observer
+    from parley.decoder.engine.work import DeviceObserver, Job
     from parley.decoder.models.passes import ChunkModel, Result, Steps, WholeModel
     from parley.decoder.values import Passes
 
@@ -42,7 +42,7 @@ class Runner:
         sample_rate: int,
         queue: Queue,
         owners: Owners,
-        observer: Observer,
+        observer: DeviceObserver,
         on_came: Callable[[Job, Future[Transcript]], None],
     ) -> None:
         """on_came: told, on whatever thread, when words that were a future are there; they are for `take_in`."""

@@ -52,7 +52,7 @@ class Decoder:
     def __init__(
         self, worker: DeviceWorker, slot: int, vad_aggressiveness: int, first_pass: AcousticModel | None = None
     ) -> None:
-        """Allocates all that the slot will ever hold. first_pass: the device's, if it has one."""
+        """Allocates what outlives streams: the room for audio and the VAD. first_pass: the device's, if it has one."""
         self.slot, self.device = slot, worker.name
         self._worker, self._first_pass = worker, first_pass
         self._vad, self._audio = Vad(vad_aggressiveness), AudioBuffer()
@@ -95,18 +95,18 @@ class Decoder:
 
     def accept(self, samples: NDArray[np.int16]) -> None:
         """Takes the next samples `(n,)` at 16 kHz; any n."""
-        if self._stream is not None:
-            self._stream.intake.accept(samples)
+        if (stream := self._stream) is not None:  # read once: it may be reset meanwhile
+            stream.intake.accept(samples)
 
     def finalize(self) -> None:
         """Ends the open utterance now; a frame begun stays for the next one."""
-        if self._stream is not None:
-            self._stream.intake.finalize()
+        if (stream := self._stream) is not None:
+            stream.intake.finalize()
 
     def finish(self) -> None:
         """No more audio: ends the open utterance and, when all results are sent, the stream."""
-        if self._stream is not None:
-            self._stream.intake.finish()
+        if (stream := self._stream) is not None:
+            stream.intake.finish()
 
     @property
     def state(self) -> State:

@@ -29,12 +29,24 @@ class Work(enum.IntEnum):
     PARTIAL = 4  # an open utterance, only when nothing else waits
 
 
-class Observer(Protocol):
-    """Who counts. Called on device threads: must be quick."""
+class DeviceObserver(Protocol):
+    """Who counts what devices do. Called on their threads: must be quick."""
 
     def batch(self, work: str, rows: int, audio_s: float, wall_s: float) -> None: ...
     def waited(self, work: str, wait_s: float) -> None: ...
     def dropped(self, work: str, reason: str) -> None: ...
+
+
+class StageObserver(Protocol):
+    """Who counts what stages do. Called on their threads, too."""
+
+    def staged(self, stage: str, outcome: str, took_s: float) -> None:
+        """A result has left a stage. outcome: done, late, failed, closed (it came when the stage had stopped) or
+        unbound (nobody waits for it any more). took_s: since it came to the stage."""
+
+
+class Observer(DeviceObserver, StageObserver, Protocol):
+    """Who counts for a recognizer."""
 
 
 @dataclass(frozen=True, slots=True)

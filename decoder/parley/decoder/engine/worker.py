@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from concurrent.futures import Future
 
-    from parley.decoder.engine.work import BatchLimits, Job, Observer
+    from parley.decoder.engine.work import BatchLimits, DeviceObserver, Job
     from parley.decoder.models.passes import ChunkModel, WholeModel
     from parley.decoder.values import Passes, Transcript
 
@@ -41,7 +41,7 @@ class DeviceWorker:
         models: Mapping[Passes, WholeModel],
         sample_rate: int,
         limits: BatchLimits,
-        observer: Observer,
+        observer: DeviceObserver,
         chunks: ChunkModel | None = None,
         on_lost: Callable[[str], None] = lambda name: None,
     ) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from parley.decoder.text.stage import Context, Result
+    from parley.decoder.values import StreamOptions
 
 LANGUAGES = ("en",)
 
@@ -96,6 +97,9 @@ class InverseText:
 
     name = "inverse_text"
     traits = Traits(Sees.FINALS | Sees.ALTERNATIVES, OnFault.PASS)
+
+    def wanted(self, options: StreamOptions) -> bool:
+        return options.written and covers(options.language)
 
     def begin(self) -> None:
         return None

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import enum
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from parley.decoder.values import Final
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from parley.decoder.values import Final, Partial
+    from parley.decoder.values import Partial, StreamOptions
 
 Result: TypeAlias = "Final | Partial"
 
@@ -33,9 +35,12 @@ class Sees(enum.Flag):
     LATTICES = enum.auto()
 
 
+EVERYTHING = ~Sees(0)
+
+
 class OnFault(enum.Enum):
     """What becomes of a result whose stage fails or is late: it goes on as it was, and a final says so, or it is never
-    sent."""
+    sent. Who withholds sees everything: what goes round a stage cannot be withheld."""
 
     PASS = "pass"
     WITHHOLD = "withhold"
@@ -68,6 +73,10 @@ class Stage(Protocol):
     name: str
     traits: Traits
 
+    def wanted(self, options: StreamOptions) -> bool:
+        """Whether a request's results are to go through it."""
+        ...
+
     def begin(self) -> object:
         """What it keeps of a stream, for a stream that begins."""
         ...
@@ -75,3 +84,35 @@ class Stage(Protocol):
     def apply(self, results: Sequence[Result], contexts: Sequence[Context]) -> Sequence[Result]:
         """Each result as it is to go on: as many, in the same order, a final with one hypothesis or more."""
         ...
+
+
+def shown(result: Result, sees: Sees) -> Result:
+    """What a stage is shown of it."""
+    if isinstance(result, Final):
+        if Sees.ALTERNATIVES not in sees:
+            result = replace(result, hypotheses=result.hypotheses[:1])
+        if Sees.LATTICES not in sees:
+            result = replace(result, lattice=None)
+    return result
+
+
+def completed(found: Result, result: Result, sees: Sees) -> Result:
+    """What a stage has made of a result, with what it was not shown. Raises ValueError if it is another's, or has no
+    words."""
+    if _place(found) != _place(result):
+        raise ValueError(f"got {_place(found)}, expected {_place(result)}")
+    if isinstance(found, Final) and isinstance(result, Final):
+        if not found.hypotheses:
+            raise ValueError("got no hypothesis, expected one or more")
+        if Sees.ALTERNATIVES not in sees:
+            found = replace(found, hypotheses=(found.hypotheses[0], *result.hypotheses[1:]))
+        if Sees.LATTICES not in sees:
+            found = replace(found, lattice=result.lattice)
+    return found
+
+
+def _place(result: Result) -> str:
+    return (
+        f"a {type(result).__name__} of channel {result.channel}, segment {result.segment}, "
+        f"{result.start_ms} to {result.end_ms} ms"
+    )

@@ -101,7 +101,7 @@ class Recognition:
         """The request with the passes that decode it, and the language of its results. Raises UnknownModel."""
         model, passes = self._loaded().find_model(request.model, request.language)
         language = request.language or model.languages[0]
-        options = replace(request.options, passes=passes, written=language if request.written else "")
+        options = replace(request.options, passes=passes, language=language, written=request.written)
         return replace(request, options=options, language=language)
 
     async def stream(self, request: Asked, wire: Wire, caller: Caller) -> None:

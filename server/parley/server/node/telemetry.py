@@ -74,6 +74,15 @@ class Metrics(Telemetry):
         self._batch_audio = self.counter("parley_batch_audio_seconds", "Audio decoded in batches", "work")
         self._wait_s = self.histogram("parley_queue_wait_seconds", "Waiting for the device", WORK_S, "work")
         self._dropped = self.counter("parley_dropped", "Work or results nobody waits for any more", "work", "reason")
+        self._stage_s = self.histogram(
+            "parley_stage_seconds", "From a result's coming to a stage behind decoding to its going on", WORK_S, "stage"
+        )
+        self._stage_results = self.counter(
+            "parley_stage_results",
+            "Results that a stage let out; late, failed: without its work; unbound: to nobody",
+            "stage",
+            "outcome",
+        )
         self.meanings += [*POOL.values(), WAITING, UP]
         self.step = self._step_s.observe  # with every message of every call: no hop between
 
@@ -108,6 +117,10 @@ class Metrics(Telemetry):
 
     def dropped(self, work: str, reason: str) -> None:
         self._dropped.labels(work, reason).inc()
+
+    def staged(self, stage: str, outcome: str, took_s: float) -> None:
+        self._stage_s.labels(stage).observe(took_s)
+        self._stage_results.labels(stage, outcome).inc()
 
     def watch(self, recognizer: Recognizer) -> None:
         """Shows the recognizer's pool and queues as they are at each scrape."""
