@@ -103,7 +103,9 @@ def _as_sent(calls: Sequence[NDArray[np.int16]]) -> Iterator[Iterator[NDArray[np
 
 def chunk_floor(model: AcousticModel, calls: Sequence[NDArray[np.int16]]) -> Floor:
     """The chunks of all calls, as many calls at once as a batch may have, with nothing in the way."""
-    jobs_of_calls = captured(_as_sent(calls), plan_of(Passes.FIRST, StreamOptions()), model)
+    jobs_of_calls = captured(
+        _as_sent(calls), plan_of(Passes.FIRST, StreamOptions(), partial_interval_ms=0, final_budget_ms=0), model
+    )
     chunks = [[job.task for job in jobs if isinstance(job.task, Chunk)] for jobs in jobs_of_calls]
     streams_ = [
         [replace(chunk, slot=slot) for chunk in chunks[slot % len(calls)]] for slot in range(CONFIG.max_chunk_batch)
@@ -134,7 +136,8 @@ def whole_floor(
     model: WholeModel, calls: Sequence[NDArray[np.int16]], rules: EndpointRules, by: Passes, recording: bool
 ) -> Floor:
     """Cuts the calls as a node does and decodes the pieces with nothing in the way."""
-    jobs_of_calls = captured(_as_sent(calls), plan_of(by, StreamOptions(rules=rules), recording=recording))
+    plan = plan_of(by, StreamOptions(rules=rules), recording=recording, partial_interval_ms=0, final_budget_ms=0)
+    jobs_of_calls = captured(_as_sent(calls), plan)
     samples = [job.task.samples for jobs in jobs_of_calls for job in jobs if isinstance(job.task, Whole)]
     batches: list[list[NDArray[np.int16]]] = [[]]
     for piece in sorted(samples, key=len):

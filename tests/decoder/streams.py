@@ -103,7 +103,7 @@ class Call:
         self.decoder = decoder or Decoder(self.device.worker, 0, 2, first_pass)
         self.events: list[Event] = []
         self.decoder.bind()
-        plan = plan_of(
+        self.plan = plan_of(
             passes,
             options or StreamOptions(rules=RULES),
             recording=recording,
@@ -112,7 +112,7 @@ class Call:
             final_budget_ms=budget_ms,
             stages=stages,
         )
-        self.decoder.open(channel, plan, self.events.append)
+        self.decoder.open(channel, self.plan, self.events.append)
 
     def feed(self, samples: NDArray[np.int16], cuts: Sequence[int] = ()) -> None:
         edges = [0, *sorted(cut % (len(samples) + 1) for cut in cuts), len(samples)]

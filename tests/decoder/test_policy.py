@@ -42,14 +42,17 @@ RULES = EndpointRules(silence_after_speech_ms=300)
     ],
 )
 def test_which_pass_does_what(passes: Passes, recording: bool, live: bool, whole: Passes | None) -> None:
-    plan = plan_of(passes, StreamOptions(), recording=recording)
+    plan = plan_of(passes, StreamOptions(), recording=recording, partial_interval_ms=300, final_budget_ms=0)
     assert (plan.live, plan.whole, plan.recording) == (live, whole, recording)
-    asked = plan_of(SECOND if passes is not SECOND else FIRST, StreamOptions(passes=passes), recording=recording)
+    other = SECOND if passes is not SECOND else FIRST
+    asked = plan_of(
+        other, StreamOptions(passes=passes), recording=recording, partial_interval_ms=300, final_budget_ms=0
+    )
     assert (asked.live, asked.whole) == (live, whole)  # the request's go before the node's
 
 
 def test_a_lattice_s_finals_are_decoded_again_whole() -> None:
-    plan = plan_of(FIRST, StreamOptions(), wishes=GRAPH)
+    plan = plan_of(FIRST, StreamOptions(), wishes=GRAPH, partial_interval_ms=300, final_budget_ms=0)
     assert (plan.live, plan.whole, plan.in_context, plan.readings) == (True, FIRST, False, SEAM_BEST)
 
 

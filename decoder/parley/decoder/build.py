@@ -134,9 +134,7 @@ def resolve_devices(wanted: tuple[str, ...], passes: Passes) -> tuple[Device, ..
 
 def read_folders(config: RecognizerConfig) -> dict[Passes, ModelFolder]:
     """The folders of the models that the config's passes need. Raises ModelError."""
-    paths = {Passes.FIRST: config.first_model_dir, Passes.SECOND: config.second_model_dir}
-    needed = {by: path for by, path in paths.items() if path is not None and config.passes in (by, Passes.BOTH)}
-    folders = {by: _read(path) for by, path in needed.items()}
+    folders = {by: _read(path) for by, path in config.model_dirs().items()}
     names = [folder.info.name for folder in folders.values()]
     if len(set(names)) < len(names):
         raise ModelError(f"both passes' models are called {names[0]!r}: requests could not tell them apart")

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING
 
 from parley.decoder.bounds import Choices, Fault, Range, described, out_of_bounds
 from parley.decoder.device import Device
-from parley.decoder.values import CHUNKS_MS, MOST_BEAM, TOKENS, Passes, Precision, SearchKind
+from parley.decoder.values import (
+    BEAM,
+    CHUNKS_MS,
+    LANGUAGE_WEIGHT,
+    MOST_BEAM,
+    TOKENS,
+    WORD_BONUS,
+    Passes,
+    Precision,
+    SearchKind,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,9 +96,7 @@ class RecognizerConfig:
         "how the first pass's words are found: best_path (the likeliest token of each frame), beam (hypotheses, with a "
         "language model and hotwords) or k2 (for finals and files lattices of whole utterances)",
     )
-    beam: int = described(
-        24, f"hypotheses that an utterance keeps open, 1 to {MOST_BEAM}; unused with best_path", Range(1, MOST_BEAM)
-    )
+    beam: int = described(24, f"hypotheses that an utterance keeps open, 1 to {MOST_BEAM}; unused with best_path", BEAM)
     language_model: Path | None = described(
         None,
         "file of the first pass's language model, as `parley lm build` makes it; an empty string for none",
@@ -96,13 +104,13 @@ class RecognizerConfig:
     language_weight: float | None = described(
         None,
         "how much the language model counts, 0 to 5; none: as the first pass's model.toml says",
-        Range(0, 5),
+        LANGUAGE_WEIGHT,
     )
     word_bonus: float | None = described(
         None,
         "added for every word beside a language model, natural logarithm, -10 to 10; none: as the first pass's "
         "model.toml says",
-        Range(-10, 10),
+        WORD_BONUS,
     )
     hotwords: Path | None = described(
         None, "phrases heard more readily in every call, one a line, its boost behind a tab"
@@ -125,12 +133,15 @@ class RecognizerConfig:
         if faults:
             raise BadConfig(faults)
 
+    def model_dirs(self) -> dict[Passes, Path]:
+        """The folders of the models that decode, by the pass that each is for."""
+        folders = {Passes.FIRST: self.first_model_dir, Passes.SECOND: self.second_model_dir}
+        return {by: path for by, path in folders.items() if path is not None and self.passes in (by, Passes.BOTH)}
+
     def _without_model(self) -> Iterator[Fault]:
-        folders = {"first_model_dir": (self.first_model_dir, Passes.SECOND)}
-        folders["second_model_dir"] = (self.second_model_dir, Passes.FIRST)
-        for name, (folder, other) in folders.items():
-            if folder is None and self.passes is not other:
-                yield Fault(name, None, f"a folder: passes = {self.passes.value} needs it")
+        for by in (Passes.FIRST, Passes.SECOND):
+            if self.passes in (by, Passes.BOTH) and by not in self.model_dirs():
+                yield Fault(f"{by.value}_model_dir", None, f"a folder: passes = {self.passes.value} needs it")
 
     def _devices(self) -> Iterator[Fault]:
         found = self.devices

@@ -32,8 +32,8 @@ def plan_of(
     *,
     recording: bool = False,
     wishes: Wishes | None = None,
-    partial_interval_ms: int = 300,
-    final_budget_ms: int = 0,
+    partial_interval_ms: int,
+    final_budget_ms: int,
     stages: tuple[StageWorker, ...] = (),
 ) -> Plan:
     """What streams of these passes do, or of those that the options name. partial_interval_ms: 0 for none.

@@ -109,6 +109,9 @@ LONGEST_PHRASE = 100  # characters of a hotword phrase
 MOST_PHRASES = 1_000  # of a request
 MOST_BOOST = 20.0
 MOST_BEAM = 64
+BEAM = Range(1, MOST_BEAM)
+LANGUAGE_WEIGHT = Range(0, 5)
+WORD_BONUS = Range(-10, 10)
 MOST_ORDER = 5  # of a language model's n-grams
 MOST_CONTEXT = MOST_ORDER - 1  # words that it goes on from
 
@@ -130,24 +133,22 @@ class Phrase:
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
-    """How the first pass's words are searched for; None leaves it to the recognizer's config. language_weight: 0 for no
-    language model. word_bonus: natural logarithm, for every word. hotwords: beside the recognizer's own. grammar: the
-    name of one that takes the language model's place, in a lattice search. lattice: wanted beside the words."""
+    """How the first pass's words are searched for; None leaves it to the recognizer's config. hotwords: beside the
+    recognizer's own. grammar: the name of one that takes the language model's place, in a lattice search. lattice:
+    wanted beside the words."""
 
-    beam: int | None = None
-    language_weight: float | None = None
-    word_bonus: float | None = None
+    beam: int | None = described(None, "hypotheses that an utterance keeps open", BEAM)
+    language_weight: float | None = described(
+        None, "how much the language model counts; 0: not at all", LANGUAGE_WEIGHT
+    )
+    word_bonus: float | None = described(None, "added for every word, natural logarithm", WORD_BONUS)
     hotwords: tuple[Phrase, ...] = ()
     grammar: str = ""
     lattice: bool = False
 
     def __post_init__(self) -> None:
-        if self.beam is not None and not 1 <= self.beam <= MOST_BEAM:
-            raise InvalidOption("options.search.beam", self.beam, f"1 to {MOST_BEAM}")
-        if self.language_weight is not None and not 0 <= self.language_weight <= 5:
-            raise InvalidOption("options.search.language_weight", self.language_weight, "0 to 5")
-        if self.word_bonus is not None and not -10 <= self.word_bonus <= 10:
-            raise InvalidOption("options.search.word_bonus", self.word_bonus, "-10 to 10")
+        for fault in out_of_bounds(self):
+            raise InvalidOption(f"options.search.{fault.field}", fault.found, fault.expected)
         if len(self.hotwords) > MOST_PHRASES:
             raise InvalidOption("options.search.hotwords", f"{len(self.hotwords)} phrases", f"at most {MOST_PHRASES}")
 

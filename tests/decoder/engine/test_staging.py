@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from parley.decoder.engine.outlet import State
 from parley.decoder.engine.staging import Staged, StageWorker
+from parley.decoder.engine.work import Whole
 from parley.decoder.errors import DeviceError
-from parley.decoder.policy import plan_of
 from parley.decoder.speech.vad import FRAME
 from parley.decoder.text.inverse_text import InverseText, covers
 from parley.decoder.text.stage import EVERYTHING, Context, OnFault, Sees, Traits
@@ -393,11 +393,24 @@ def test_a_stage_has_the_audio_that_it_needs_and_no_other(workers: Workers) -> N
         assert len(call.of(Final)) == 2, finals
         for final, (_, context) in zip(call.of(Final), hears.seen, strict=True):
             assert context.audio is not None
+            assert not context.audio.flags.writeable  # the model may be at it
             assert context.language == "en-GB"
             np.testing.assert_array_equal(context.audio, frames_of(samples, final.start_ms // 20, final.end_ms // 20))
         assert [context.audio for _, context in reads.seen] == [None, None]
         hears.seen.clear()
         reads.seen.clear()
+
+
+def test_the_device_and_a_stage_share_the_audio(workers: Workers) -> None:
+    stage = Marks(traits=replace(FINALS, needs_audio=True))
+    call = Call(stages=workers.of(stage))
+    call.feed(talk(20, 40, 40))
+    (job,) = call.finals()
+    call.answer("one")
+    workers.through()
+    ((_, context),) = stage.seen
+    assert isinstance(job.task, Whole)
+    assert context.audio is job.task.samples
 
 
 def test_interims_are_shown_to_who_sees_them(workers: Workers) -> None:
@@ -768,6 +781,5 @@ def test_languages_that_have_a_written_form(language: str, covered: bool) -> Non
 
 def test_a_plan_keeps_audio_only_for_who_needs_it(workers: Workers) -> None:
     plain, hears = workers.of(Marks(), Marks("hears", replace(FINALS, needs_audio=True)))
-    assert not plan_of(Passes.FIRST, StreamOptions()).keeps_audio
-    assert not plan_of(Passes.FIRST, StreamOptions(), stages=(plain,)).keeps_audio
-    assert plan_of(Passes.FIRST, StreamOptions(), stages=(plain, hears)).keeps_audio
+    for stages, keeps in (((), False), ((plain,), False), ((plain, hears), True)):
+        assert Call(stages=stages).plan.keeps_audio is keeps

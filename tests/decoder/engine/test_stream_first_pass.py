@@ -926,7 +926,7 @@ def test_many_streams_at_once_on_a_real_device_are_heard_as_one_by_one() -> None
                 over.set()
 
         decoder.bind()
-        decoder.open(0, plan_of(FIRST, LONG_INTERIM), sink)
+        decoder.open(0, plan_of(FIRST, LONG_INTERIM, partial_interval_ms=300, final_budget_ms=0), sink)
         samples = talk(30, 70, 40, 150, 30, seed=number)
         for start in range(0, len(samples), piece):
             moved.clear()
@@ -942,7 +942,7 @@ def test_many_streams_at_once_on_a_real_device_are_heard_as_one_by_one() -> None
 
     def broken_off(decoder: Decoder, number: int) -> None:
         decoder.bind()
-        decoder.open(0, plan_of(FIRST, LONG_INTERIM), lambda _: None)
+        decoder.open(0, plan_of(FIRST, LONG_INTERIM, partial_interval_ms=300, final_budget_ms=0), lambda _: None)
         decoder.accept(talk(0, 40 + number, seed=99))
         decoder.reset()
 

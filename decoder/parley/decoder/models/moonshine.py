@@ -129,7 +129,7 @@ class SecondPass:
             caches = {name: out[f"new_{name}"] for name in self._cache_names}
             tried = out["log_probs"].shape()[0] * out["log_probs"].shape()[1]  # hypotheses in that call
             frames = [self._frames(samples) for samples in lengths[rows].tolist()]
-            grown_from, last, ended = self._grown([beams[row] for row in rows], frames, out)
+            grown_from, last, ended = self._grown([beams[row] for row in rows], beam, frames, out)
             yield [(int(row), self._transcript(beams[row].n_best(), word_times)) for row in rows[ended]]
 
             open_at = np.array([at for at, row in enumerate(rows) if not beams[row].finished], np.int64)
@@ -152,15 +152,15 @@ class SecondPass:
         return self._run("encoder", {"samples": self._put(padded), "lengths": self._put(lengths)})
 
     def _grown(
-        self, beams: Sequence[Beam], frames: Sequence[int], out: Tensors
+        self, beams: Sequence[Beam], width: int, frames: Sequence[int], out: Tensors
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], list[int]]:
-        """Takes the rows' beams one token further. frames: of the rows. out: the decoder's.
+        """Takes the rows' beams, each of this width, one token further. frames: of the rows. out: the decoder's.
 
         Returns for every row's hypotheses those of the call that they grew from and their last tokens, both (rows,
-        beam), and which rows are finished with it.
+        width), and which rows are finished with it.
         """
         log_probs, tokens, attention = (out[name].numpy() for name in ("log_probs", "next_tokens", "attention"))
-        hypotheses, width = log_probs.shape[1], log_probs.shape[2] // 2  # twice the beam is looked at
+        hypotheses = log_probs.shape[1]
         grown_from, last = np.empty((2, len(beams), width), np.int64)
         ended: list[int] = []
         for at, beam in enumerate(beams):

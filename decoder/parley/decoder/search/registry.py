@@ -65,13 +65,12 @@ class Searches(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A way to search. open: see open_searches. wishes: whether a request may have a beam, hotwords and weights of its
-    own; lattices: whether also grammars and lattices."""
+    """A way to search. open: see open_searches. wishes: whether it has a language model and hotwords, and a request may
+    have a beam and weights of its own."""
 
     open: Callable[[ModelFolder, RecognizerConfig, int], Searches]
     needs: Needs
     wishes: bool = False
-    lattices: bool = False
 
 
 def open_searches(folder: ModelFolder, config: RecognizerConfig, shares: int = 1) -> Searches:
@@ -185,5 +184,5 @@ KINDS = {
     SearchKind.BEST_PATH: Kind(lambda folder, config, shares: BestPath(), Needs("first-pass", ("torch",))),
     SearchKind.BEAM: Kind(lambda folder, config, shares: Beams(folder, config), BEAM, wishes=True),
     # What k2 itself needs no extra alone brings: see search/lattice/k2.py.
-    SearchKind.K2: Kind(BeamsAndLattices, BEAM, wishes=True, lattices=True),
+    SearchKind.K2: Kind(BeamsAndLattices, BEAM, wishes=True),
 }

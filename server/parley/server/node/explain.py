@@ -50,7 +50,7 @@ def explain(loaded: Loaded, recognizer: Recognizer, output: TextIO) -> None:
 
 def _decoding(settings: Settings) -> list[Row]:
     """Which pass gives what, by which model."""
-    folders = {by: ModelFolder.read(path) for by, path in settings.model_dirs().items()}
+    folders = {by: ModelFolder.read(path) for by, path in settings.core.model_dirs().items()}
     return [
         ("passes", settings.core.passes.value),
         ("interim results", _interims(settings)),
@@ -124,7 +124,7 @@ def _devices(settings: Settings, recognizer: Recognizer) -> list[Row]:
                 f"{settings.core.chunk_ms} ms of {settings.core.max_chunk_batch} calls at most",
             )
         )
-        folder = ModelFolder.read(settings.model_dirs()[Passes.FIRST])
+        folder = ModelFolder.read(settings.core.model_dirs()[Passes.FIRST])
         found = {
             resolve_precision(folder, str(device.place), settings.core.precision).value
             for device in resolve_devices(settings.core.devices, settings.core.passes)

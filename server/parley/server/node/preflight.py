@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def faults(settings: Settings, *, ports: bool) -> Iterator[Fault]:
     """Every fault; of the ports only if asked to."""
-    for by, folder in settings.model_dirs().items():
+    for by, folder in settings.core.model_dirs().items():
         if fault := _no_model(folder):
             yield Fault(f"{by.value}_model_dir", fault)
     yield from _search(settings)

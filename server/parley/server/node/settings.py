@@ -15,7 +15,8 @@ from pydantic import ByteSize, Field
 from parley.decoder.config import BadConfig, RecognizerConfig
 from parley.decoder.errors import InvalidOption
 from parley.decoder.models import places
-from parley.decoder.values import EndpointRules, Passes, SearchKind
+from parley.decoder.search.registry import KINDS
+from parley.decoder.values import EndpointRules, Passes
 from parley.server.kit import settings as kit
 from parley.server.kit.settings import Fault, group, setting
 from parley.server.live.recognition import Terms
@@ -121,7 +122,7 @@ class Settings:
 
     def searches(self) -> bool:
         """Whether the node has a search with a language model and hotwords."""
-        return self.core.passes is not Passes.SECOND and self.core.search is not SearchKind.BEST_PATH
+        return self.core.passes is not Passes.SECOND and KINDS[self.core.search].wishes
 
     def language_model_file(self) -> Path | None:
         """None without one. That of the default may be missing: nobody has asked for it."""
@@ -129,12 +130,6 @@ class Settings:
         if path is None or "language_model" in self.given or path.is_file():
             return path
         return None
-
-    def model_dirs(self) -> dict[Passes, Path]:
-        """The models' folders, by the pass that uses each; of a pass that the node does without, none."""
-        folders = {Passes.FIRST: self.core.first_model_dir, Passes.SECOND: self.core.second_model_dir}
-        used = {by: folder for by, folder in folders.items() if self.core.passes in (by, Passes.BOTH)}
-        return {by: folder for by, folder in used.items() if folder is not None}
 
     def terms(self) -> Terms:
         """What calls are served by."""
