@@ -34,6 +34,7 @@ from parley.clients.config import RecognitionConfig
 from parley.clients.simulator.call import Pace
 from parley.clients.simulator.figures import Figures, Spread
 from parley.clients.simulator.play import simulate_in_processes
+from parley.decoder.device import CPU
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.first_pass import FirstPass
 from parley.decoder.models.moonshine import SecondPass
@@ -142,7 +143,7 @@ def _floors(passes: Passes, calls: Sequence[NDArray[np.int16]], chunk_ms: int, p
         return Report(whole_floor(whole, calls, EndpointRules(), passes, False), file_floor(whole, calls, passes))
     first = ModelFolder.read(model_folder(Passes.FIRST))
     threads = os.cpu_count() or 1
-    model = load_acoustic_model(first, "cpu", CONFIG.max_chunk_batch, chunk_ms, threads, precision)
+    model = load_acoustic_model(first, CPU, CONFIG.max_chunk_batch, chunk_ms, threads, precision)
     live = chunk_floor(model, calls)
     if passes is Passes.FIRST:
         return Report(live, file_floor(FirstPass(model), calls, passes))

@@ -18,6 +18,7 @@ import numpy as np
 import soundfile
 from rich.progress import track
 
+from parley.decoder.device import CPU
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.registry import load_acoustic_model
 from parley.decoder.search.beam import Beam
@@ -74,7 +75,7 @@ class Listener:
     """One utterance after the other through a model and its search."""
 
     def __init__(self, folder: ModelFolder, language_model: LanguageModel, beam: int) -> None:
-        self._model = load_acoustic_model(folder, "cpu", 1, CHUNK_MS)
+        self._model = load_acoustic_model(folder, CPU, 1, CHUNK_MS)
         settings = beam_settings(folder)
         self._recorder = Recorder()
         calibration = cast("Calibration", self._recorder)

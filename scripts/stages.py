@@ -27,6 +27,7 @@ from parley.asr.v1 import speech_pb2 as pb
 from parley.asr.v1 import speech_pb2_grpc
 from parley.decoder.audio import open_reader
 from parley.decoder.config import RecognizerConfig
+from parley.decoder.device import CPU
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.acoustic import Chunk
 from parley.decoder.models.first_pass import FirstPass
@@ -80,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     calls = [call[: int(arguments.seconds * TELEPHONE_RATE)] for call in make_calls(8)]
     folder = ModelFolder.read(model_folder(Passes.FIRST))
     precision = Precision(arguments.precision)
-    model = load_acoustic_model(folder, "cpu", arguments.rows, CONFIG.chunk_ms, 1, precision)
+    model = load_acoustic_model(folder, CPU, arguments.rows, CONFIG.chunk_ms, 1, precision)
     settings = beam_settings(folder)
     pass_ = FirstPass(model, lambda slots: Beam(slots, model.vocabulary, model.blank, settings))
     stages = [*wire(calls[0]), *samples(calls, model), *network(pass_, folder, calls, arguments.rows)]

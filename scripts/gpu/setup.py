@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import soundfile
 
 from parley.decoder.config import RecognizerConfig
+from parley.decoder.device import Device
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.registry import load_acoustic_model
 from parley.decoder.recognizer import Recognizer
@@ -90,7 +91,7 @@ class Setup:
         return self.until - time.monotonic()
 
     def model(self, device: str, slots: int) -> AcousticModel:
-        return load_acoustic_model(ModelFolder.read(FIRST), device, slots, CHUNK_MS, os.cpu_count() or 1)
+        return load_acoustic_model(ModelFolder.read(FIRST), Device.parse(device), slots, CHUNK_MS, os.cpu_count() or 1)
 
     def recognizer(self, device: str, **more: Any) -> Recognizer:
         made = RecognizerConfig(

@@ -12,6 +12,7 @@ import onnxruntime as ort
 import torch
 
 from parley.decoder.config import RecognizerConfig
+from parley.decoder.device import Device
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.first_pass import FirstPass
 from parley.decoder.models.moonshine import SecondPass
@@ -110,7 +111,7 @@ def second_pass(setup: Setup) -> Iterator[Row]:
             found |= {row: said.hypotheses[0].text if said.hypotheses else "" for row, said in finished}
         return [found[row] for row in range(len(utterances))]
 
-    expected, card = texts(SecondPass(folder)), SecondPass(folder, setup.device)
+    expected, card = texts(SecondPass(folder)), SecondPass(folder, Device.parse(setup.device))
     different = sum(a != b for a, b in zip(texts(card), expected, strict=True))
     ms = milliseconds(setup, lambda: texts(card), max(1, setup.size.rounds // 10))
     audio_s = sum(map(len, utterances)) / SAMPLE_RATE

@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
+from parley.decoder.device import CPU
 from parley.decoder.models.registry import ACOUSTIC
 from parley.decoder.torch_device import memory_errors
 from tests.decoder.fakes import WAIT_S
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
 
+    from parley.decoder.device import Device
     from parley.decoder.model_folder import ModelFolder
     from parley.decoder.models.acoustic import AcousticModel, Chunk
 
@@ -74,12 +76,12 @@ def put_in(patch: pytest.MonkeyPatch, at_start: Exception | None = None) -> dict
     """
     cards: dict[str, FakeCard] = {}
 
-    def load_onto(load: Callable[..., AcousticModel], folder: ModelFolder, device: str, *how: Any) -> AcousticModel:
-        assert device.startswith("cuda:")
+    def load_onto(load: Callable[..., AcousticModel], folder: ModelFolder, device: Device, *how: Any) -> AcousticModel:
+        assert not device.on_cpu
         if at_start is not None:
             raise at_start
-        cards[device] = FakeCard(load(folder, "cpu", *how))
-        return cast("AcousticModel", cards[device])
+        card = cards[str(device)] = FakeCard(load(folder, CPU, *how))
+        return cast("AcousticModel", card)
 
     for name, kind in ACOUSTIC.items():
         patch.setitem(ACOUSTIC, name, replace(kind, load=partial(load_onto, kind.load)))

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from parley.decoder import torch_device as module
+from parley.decoder.device import Device
 from parley.decoder.errors import ModelError, OutOfMemory
 from parley.decoder.torch_device import memory_errors, torch_device
 from tests.decoder.reference import DEVICES
@@ -15,7 +16,7 @@ from tests.decoder.reference import DEVICES
 
 @pytest.mark.parametrize("name", DEVICES)
 def test_what_is_here_can_be_used(name: str) -> None:
-    assert torch.zeros(1, device=torch_device(name)).device == torch.device(name)
+    assert torch.zeros(1, device=torch_device(Device.parse(name))).device == torch.device(name)
 
 
 @pytest.mark.parametrize(("name", "cards"), [("cuda:0", 1), ("cuda:1", 2), ("cuda:7", 8)])
@@ -23,7 +24,7 @@ def test_a_card_that_is_there(monkeypatch: pytest.MonkeyPatch, name: str, cards:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
     touched = list[torch.device]()
     monkeypatch.setattr(module, "_touch", touched.append)
-    assert torch_device(name) == torch.device(name)
+    assert torch_device(Device.parse(name)) == torch.device(name)
     assert touched == [torch.device(name)]
 
 
@@ -43,7 +44,7 @@ def test_a_card_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch, reason: str
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(module, "_touch", touch)
     with pytest.raises(ModelError, match=rf"^cuda:0: torch \S+ cannot use it: {re.escape(reason)}$"):
-        torch_device("cuda:0")
+        torch_device(Device.parse("cuda:0"))
 
 
 @pytest.mark.parametrize("name", DEVICES)
@@ -55,7 +56,7 @@ def test_what_is_here_answers(name: str) -> None:
 def test_a_card_that_is_not_there(monkeypatch: pytest.MonkeyPatch, name: str, cards: int) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: cards)
     with pytest.raises(ModelError, match=rf"{name}: got {cards} CUDA cards .* expected "):
-        torch_device(name)
+        torch_device(Device.parse(name))
 
 
 ALLOCATOR = "CUDA out of memory. Tried to allocate 20.00 MiB"  # goes on with figures, others in every version

@@ -105,15 +105,16 @@ class Build:
             worker = DeviceWorker(str(device), models, SAMPLE_RATE, limits, observer, chunks, on_lost)
             made.callback(worker.close)
             self.workers[device] = worker
+        named = {str(device): device for device in self.devices}
         self.pool = DecoderPool(
             [[self._decoder(device, slot) for slot in range(config.decoders)] for device in self.devices],
-            rebuild=lambda broken: self._decoder(Device.parse(broken.device), broken.slot),
+            rebuild=lambda broken: self._decoder(named[broken.device], broken.slot),
         )
 
     def _models(self, device: Device, threads: int) -> dict[Passes, WholeModel]:
         models: dict[Passes, WholeModel] = {}
         if Passes.SECOND in self.folders:
-            models[Passes.SECOND] = load_whole_model(self.folders[Passes.SECOND], str(device.place), threads)
+            models[Passes.SECOND] = load_whole_model(self.folders[Passes.SECOND], device.place, threads)
         if self.searches is not None:
             first = first_pass(self.folders[Passes.FIRST], device.place, threads, self._config, self.searches)
             self.first_passes[device] = models[Passes.FIRST] = first
@@ -154,13 +155,13 @@ def first_pass(
     # Imported here: torch takes seconds and 200 MB, and a node without a first pass does without.
     from parley.decoder.models.first_pass import FirstPass
 
-    model = load_acoustic_model(folder, str(place), config.decoders, config.chunk_ms, threads, config.precision)
+    model = load_acoustic_model(folder, place, config.decoders, config.chunk_ms, threads, config.precision)
     longest_ms = model.longest_samples * 1000 // SAMPLE_RATE
     if longest_ms < LONGEST_UTTERANCE_MS:
         raise ModelError(
             f"{folder.path}: got a model for utterances of {longest_ms} ms, expected {LONGEST_UTTERANCE_MS} ms or more"
         )
-    here = searches.on(str(place), threads, model.vocabulary, model.blank)
+    here = searches.on(place, threads, model.vocabulary, model.blank)
     return FirstPass(model, here.searches, here.lattices, here.blank_penalty)
 
 

@@ -13,20 +13,22 @@ from parley.decoder.errors import ModelError, OutOfMemory
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from parley.decoder.device import Device
 
-def torch_device(name: str) -> torch.device:
-    """ "cpu" or "cuda:N", if this torch can use it. Raises ModelError."""
-    device = torch.device(name)
-    if device.type == "cuda":
-        cards, index = torch.cuda.device_count(), int(name.partition(":")[2] or 0)  # torch's own wraps round at 128
+
+def torch_device(place: Device) -> torch.device:
+    """The CPU or a card, if this torch can use it. Raises ModelError."""
+    device = torch.device(str(place))
+    if not place.on_cpu:
+        cards, index = torch.cuda.device_count(), place.index or 0  # torch's own wraps round at 128
         if index >= cards:
             found = f"got {cards} CUDA cards that this torch ({torch.__version__}) sees"
-            raise ModelError(f"{name}: {found}, expected {index + 1} or more")
+            raise ModelError(f"{place}: {found}, expected {index + 1} or more")
         try:
             _touch(device)
         except RuntimeError as error:  # too old a driver, too new a card, one that another process has for itself
             raise ModelError(
-                f"{name}: torch {torch.__version__} cannot use it: {str(error).splitlines()[0]}"
+                f"{place}: torch {torch.__version__} cannot use it: {str(error).splitlines()[0]}"
             ) from error
     return device
 

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parley.decoder.device import Device
 from parley.decoder.errors import DeviceError, OutOfMemory
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models import first_pass as module
@@ -252,7 +253,7 @@ def test_nothing_is_left_of_streams_that_are_gone(first_pass: FirstPass) -> None
 
 @pytest.fixture(scope="module", params=DEVICES)
 def real(request: pytest.FixtureRequest) -> FirstPass:
-    return FirstPass(StreamingCtc(ModelFolder.read(EN_STREAMING), request.param, 4, 320))
+    return FirstPass(StreamingCtc(ModelFolder.read(EN_STREAMING), Device.parse(request.param), 4, 320))
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

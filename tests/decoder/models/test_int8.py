@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from parley.decoder.device import CPU, Device
 from parley.decoder.errors import ModelError
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models import int8
@@ -85,7 +86,7 @@ def test_every_layer_inside_is_replaced() -> None:
 
 @cache
 def network() -> StreamingCtc:
-    model = load_acoustic_model(ModelFolder.read(EN_STREAMING), "cpu", 4, 320, 2, Precision.INT8)
+    model = load_acoustic_model(ModelFolder.read(EN_STREAMING), CPU, 4, 320, 2, Precision.INT8)
     assert isinstance(model, StreamingCtc)
     return model
 
@@ -115,15 +116,15 @@ def test_chunks_among_strangers_are_those_of_a_stream_alone_to_the_bit() -> None
 def test_what_auto_means(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = ModelFolder.read(EN_STREAMING)
     monkeypatch.setattr(int8, "int8_pays", lambda: True)
-    assert resolve_precision(folder, "cpu", Precision.AUTO) is Precision.INT8
-    assert resolve_precision(folder, "cpu", Precision.FLOAT32) is Precision.FLOAT32
-    assert resolve_precision(folder, "cuda:0", Precision.AUTO) is Precision.FLOAT32
+    assert resolve_precision(folder, CPU, Precision.AUTO) is Precision.INT8
+    assert resolve_precision(folder, CPU, Precision.FLOAT32) is Precision.FLOAT32
+    assert resolve_precision(folder, Device.parse("cuda:0"), Precision.AUTO) is Precision.FLOAT32
     monkeypatch.setattr(int8, "int8_pays", lambda: False)
-    assert resolve_precision(folder, "cpu", Precision.AUTO) is Precision.FLOAT32
+    assert resolve_precision(folder, CPU, Precision.AUTO) is Precision.FLOAT32
     with pytest.raises(
         ModelError, match=r"precision: got int8 for kind streaming-ctc on cpu, expected auto or float32"
     ):
-        resolve_precision(folder, "cpu", Precision.INT8)
+        resolve_precision(folder, CPU, Precision.INT8)
 
 
 @pytest.mark.parametrize(

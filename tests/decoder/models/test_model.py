@@ -15,6 +15,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parley.decoder.device import Device
 from parley.decoder.errors import OutOfMemory
 from parley.decoder.models.streaming_ctc import StreamingCtc
 from tests.decoder.chunks import alone, chunk_of, noise, taken_whole, together
@@ -35,7 +36,7 @@ over_chunks = pytest.mark.parametrize("chunk_ms", CHUNKS_MS)
 
 def build(device: str, chunk_ms: int, threads: int = 1) -> StreamingCtc:
     with TemporaryDirectory() as path:
-        return StreamingCtc(write_tiny(Path(path)), device, SLOTS, chunk_ms, threads)
+        return StreamingCtc(write_tiny(Path(path)), Device.parse(device), SLOTS, chunk_ms, threads)
 
 
 shared = cache(build)

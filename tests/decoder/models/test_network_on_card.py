@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from parley.decoder.device import CPU, Device
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models import network as module
 from parley.decoder.models.acoustic import CARD_ROWS, Chunk
@@ -62,7 +63,7 @@ def test_attention_over_gathered_caches_is_attention_where_they_lie(
         return attend(query, keys, values, bias)
 
     monkeypatch.setattr(module, "attend", noted)
-    model = StreamingCtc(ModelFolder.read(EN_STREAMING), "cpu", 3, chunk_ms)
+    model = StreamingCtc(ModelFolder.read(EN_STREAMING), CPU, 3, chunk_ms)
     gathered = crowd(model, speech(), np.random.default_rng(0))
     assert max(rows) > 1
     monkeypatch.setattr(OnCard, "is_cuda", False)
@@ -135,7 +136,7 @@ def test_a_card_is_warmed_for_all_sizes_of_batch(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(Network, "to", lambda self, device: self)
     monkeypatch.setattr(module, "_arena", here)
     monkeypatch.setattr(StreamingCtc, "forward", noted)
-    model = StreamingCtc(ModelFolder.read(EN_STREAMING), "cuda:0", 20, 320, threads=2)
+    model = StreamingCtc(ModelFolder.read(EN_STREAMING), Device.parse("cuda:0"), 20, 320, threads=2)
     assert asked == [1, 1, 1, 2, 4, 8, 16]
     assert arenas == [card] * 3
     assert model.side_by_side == CARD_ROWS

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from parley.decoder.device import CPU
 from parley.decoder.errors import ModelError
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.registry import load_acoustic_model, load_whole_model
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 @pytest.mark.parametrize(
     ("load", "known"),
     [
-        (lambda folder: load_acoustic_model(folder, "cpu", 1, 320), "streaming-ctc, wenet, zipformer"),
-        (lambda folder: load_whole_model(folder, "cpu"), "moonshine"),
+        (lambda folder: load_acoustic_model(folder, CPU, 1, 320), "streaming-ctc, wenet, zipformer"),
+        (lambda folder: load_whole_model(folder, CPU), "moonshine"),
     ],
 )
 def test_a_kind_that_nobody_knows_is_refused(load: Callable[[ModelFolder], object], known: str) -> None:
@@ -32,9 +33,9 @@ def test_a_kind_that_nobody_knows_is_refused(load: Callable[[ModelFolder], objec
 @pytest.mark.parametrize(
     ("load", "kind", "package", "extra"),
     [
-        (lambda folder: load_acoustic_model(folder, "cpu", 1, 320), "streaming-ctc", "torch", "first-pass"),
-        (lambda folder: load_acoustic_model(folder, "cpu", 1, 320), "wenet", "kaldi_native_fbank", "first-pass"),
-        (lambda folder: load_whole_model(folder, "cpu"), "moonshine", "onnxruntime", "node"),
+        (lambda folder: load_acoustic_model(folder, CPU, 1, 320), "streaming-ctc", "torch", "first-pass"),
+        (lambda folder: load_acoustic_model(folder, CPU, 1, 320), "wenet", "kaldi_native_fbank", "first-pass"),
+        (lambda folder: load_whole_model(folder, CPU), "moonshine", "onnxruntime", "node"),
     ],
 )
 def test_what_is_not_installed_is_named(

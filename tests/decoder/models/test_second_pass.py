@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from parley.decoder.device import Device
 from parley.decoder.errors import ModelError, OutOfMemory
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models import moonshine as module
@@ -373,7 +374,7 @@ def test_a_device_that_is_not_there(model_folder: ModelFolder) -> None:
     with pytest.raises(
         ModelError, match="cuda:0: asked onnxruntime for CUDAExecutionProvider, got CPUExecutionProvider"
     ):
-        SecondPass(model_folder, "cuda:0")
+        SecondPass(model_folder, Device.parse("cuda:0"))
 
 
 class Failing:

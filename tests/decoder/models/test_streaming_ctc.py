@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from parley.decoder.device import CPU, Device
 from parley.decoder.errors import ModelError
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.registry import load_acoustic_model
@@ -47,7 +48,7 @@ over_recordings = pytest.mark.parametrize("name", PUBLISHED)
 
 @cache
 def network(device: str, chunk_ms: int) -> StreamingCtc:
-    return StreamingCtc(ModelFolder.read(EN_STREAMING), device, SLOTS, chunk_ms)
+    return StreamingCtc(ModelFolder.read(EN_STREAMING), Device.parse(device), SLOTS, chunk_ms)
 
 
 def assert_published(found: torch.Tensor, name: str, chunk_ms: int) -> None:
@@ -116,7 +117,7 @@ def test_chunk_by_chunk_where_another_stream_was(device: str, chunk_ms: int) -> 
 
 @over_chunks
 def test_what_it_says_of_itself(chunk_ms: int) -> None:
-    model = load_acoustic_model(ModelFolder.read(EN_STREAMING), "cpu", SLOTS, chunk_ms)
+    model = load_acoustic_model(ModelFolder.read(EN_STREAMING), CPU, SLOTS, chunk_ms)
     assert isinstance(model, StreamingCtc)
     assert (model.info.name, model.slots, model.blank, model.frame_ms) == ("en-streaming", SLOTS, 0, 40.0)
     assert len(model.vocabulary.pieces) == 257
@@ -130,7 +131,7 @@ def test_what_it_says_of_itself(chunk_ms: int) -> None:
 
 def test_a_card_computes_in_float32_as_a_processor_does() -> None:
     torch.backends.cudnn.allow_tf32 = True  # torch's default; log-probabilities would be off by 5e-3
-    StreamingCtc(ModelFolder.read(EN_STREAMING), "cpu", SLOTS, 320)
+    StreamingCtc(ModelFolder.read(EN_STREAMING), CPU, SLOTS, 320)
     assert not torch.backends.cudnn.allow_tf32
     assert not torch.backends.cuda.matmul.allow_tf32
 
@@ -138,7 +139,7 @@ def test_a_card_computes_in_float32_as_a_processor_does() -> None:
 @pytest.mark.parametrize("chunk_ms", [0, 100, 200, 1280])
 def test_a_chunk_of_another_length_is_refused(chunk_ms: int) -> None:
     with pytest.raises(ModelError, match=f"chunk_ms: got {chunk_ms}, expected one of 160, 320, 640"):
-        StreamingCtc(ModelFolder.read(EN_STREAMING), "cpu", SLOTS, chunk_ms)
+        StreamingCtc(ModelFolder.read(EN_STREAMING), CPU, SLOTS, chunk_ms)
 
 
 # Folders that do not fit.
@@ -159,11 +160,11 @@ def folder(tiny_path: Path, tmp_path: Path) -> Path:
 
 def refused(folder: Path, problem: str) -> None:
     with pytest.raises(ModelError, match=problem):
-        StreamingCtc(ModelFolder.read(folder), "cpu", SLOTS, 160)
+        StreamingCtc(ModelFolder.read(folder), CPU, SLOTS, 160)
 
 
 def test_the_folder_that_the_others_break_is_sound(folder: Path) -> None:
-    assert StreamingCtc(ModelFolder.read(folder), "cpu", SLOTS, 160).info.name == "tiny"
+    assert StreamingCtc(ModelFolder.read(folder), CPU, SLOTS, 160).info.name == "tiny"
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokens.txt", "model.safetensors", "model.toml"])
@@ -269,7 +270,7 @@ def test_weights_of_another_network(folder: Path, change: Callable[[dict[str, An
 def test_weights_may_be_of_half_precision(folder: Path) -> None:
     path = folder / "model.safetensors"
     save_file({name: value.half() for name, value in load_file(path).items()}, path)
-    model = StreamingCtc(ModelFolder.read(folder), "cpu", SLOTS, 160)
+    model = StreamingCtc(ModelFolder.read(folder), CPU, SLOTS, 160)
     log_probs, (count,) = taken_whole(model, [noise(16_000)])
     assert log_probs.dtype is torch.float32
     expected = Plain(folder).log_probs(noise(16_000), 0)

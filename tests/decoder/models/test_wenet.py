@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parley.decoder.device import CPU
 from parley.decoder.errors import ModelError, OutOfMemory
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.registry import load_acoustic_model
@@ -69,7 +70,7 @@ def load(folder: ModelFolder) -> Callable[[int, int], WenetModel]:
     def load(chunk_ms: int, left_chunks: int) -> WenetModel:
         if (chunk_ms, left_chunks) not in models:
             folder.config["wenet"]["left_chunks"] = left_chunks
-            models[chunk_ms, left_chunks] = WenetModel(folder, "cpu", SLOTS, chunk_ms)
+            models[chunk_ms, left_chunks] = WenetModel(folder, CPU, SLOTS, chunk_ms)
         return models[chunk_ms, left_chunks]
 
     return load
@@ -90,7 +91,7 @@ def poison(model: WenetModel) -> None:
 
 
 def test_what_it_says_of_itself(folder: ModelFolder) -> None:
-    model = load_acoustic_model(folder, "cpu", SLOTS, 320)
+    model = load_acoustic_model(folder, CPU, SLOTS, 320)
     assert isinstance(model, WenetModel)
     assert (model.info.name, model.blank, model.frame_ms, model.slots) == ("tiny", 0, 40.0, SLOTS)
     assert (model.shape.step, model.shape.before, model.shape.after) == (5_120, 0, 720)
@@ -273,7 +274,7 @@ def test_an_export_that_does_not_fit_is_refused(
 ) -> None:
     folder = written(tmp_path, export())
     with pytest.raises(ModelError, match=problem):
-        WenetModel(folder, "cpu", SLOTS, 160)
+        WenetModel(folder, CPU, SLOTS, 160)
 
 
 @pytest.mark.parametrize(
@@ -293,7 +294,7 @@ def test_a_config_that_does_not_fit_is_refused(
     assert right in TOML
     folder = written(tmp_path, TinyWenet(), TOML.replace(right, wrong))
     with pytest.raises(ModelError, match=problem):
-        WenetModel(folder, "cpu", SLOTS, 160)
+        WenetModel(folder, CPU, SLOTS, 160)
 
 
 @pytest.mark.parametrize(
@@ -305,9 +306,9 @@ def test_a_config_that_does_not_fit_is_refused(
 )
 def test_units_that_do_not_fit_are_refused(tmp_path: Path, units: str, problem: str) -> None:
     with pytest.raises(ModelError, match=problem):
-        WenetModel(written(tmp_path, TinyWenet(), units=units), "cpu", SLOTS, 160)
+        WenetModel(written(tmp_path, TinyWenet(), units=units), CPU, SLOTS, 160)
 
 
 def test_a_chunk_of_no_whole_frames_is_refused(folder: ModelFolder) -> None:
     with pytest.raises(ModelError, match=r"final\.zip: chunk_ms: got 100, expected a multiple of its 40 ms a frame"):
-        WenetModel(folder, "cpu", SLOTS, 100)
+        WenetModel(folder, CPU, SLOTS, 100)

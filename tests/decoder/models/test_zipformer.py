@@ -12,6 +12,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parley.decoder.device import CPU
 from parley.decoder.errors import ModelError, OutOfMemory
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.registry import load_acoustic_model
@@ -65,7 +66,7 @@ def tiny() -> TinyZipformer:
 
 @pytest.fixture(scope="module")
 def model(folder: ModelFolder) -> ZipformerModel:
-    return ZipformerModel(folder, "cpu", SLOTS, 320)
+    return ZipformerModel(folder, CPU, SLOTS, 320)
 
 
 def features(samples: NDArray[np.int16]) -> torch.Tensor:
@@ -85,7 +86,7 @@ def poison(model: ZipformerModel) -> None:
 
 
 def test_what_it_says_of_itself(folder: ModelFolder) -> None:
-    model = load_acoustic_model(folder, "cpu", SLOTS, 320)
+    model = load_acoustic_model(folder, CPU, SLOTS, 320)
     assert isinstance(model, ZipformerModel)
     assert (model.info.name, model.blank, model.frame_ms, model.slots) == ("tiny", 0, 40.0, SLOTS)
     assert (model.shape.step, model.shape.before, model.shape.after) == (5_120, 120, 2_200)
@@ -252,7 +253,7 @@ def test_an_export_that_does_not_fit_is_refused(
 ) -> None:
     folder = written(tmp_path, export())
     with pytest.raises(ModelError, match=rf"jit_script_chunk_16_left_20\.pt: {problem}"):
-        ZipformerModel(folder, "cpu", SLOTS, 320)
+        ZipformerModel(folder, CPU, SLOTS, 320)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +274,7 @@ def test_a_config_that_does_not_fit_is_refused(tmp_path: Path, right: str, wrong
     assert right in TOML
     folder = written(tmp_path, TinyZipformer(), TOML.replace(right, wrong))
     with pytest.raises(ModelError, match=problem):
-        ZipformerModel(folder, "cpu", SLOTS, 320)
+        ZipformerModel(folder, CPU, SLOTS, 320)
 
 
 @pytest.mark.parametrize(
@@ -285,4 +286,4 @@ def test_a_config_that_does_not_fit_is_refused(tmp_path: Path, right: str, wrong
 )
 def test_tokens_that_do_not_fit_are_refused(tmp_path: Path, tokens: str, problem: str) -> None:
     with pytest.raises(ModelError, match=problem):
-        ZipformerModel(written(tmp_path, TinyZipformer(), tokens=tokens), "cpu", SLOTS, 320)
+        ZipformerModel(written(tmp_path, TinyZipformer(), tokens=tokens), CPU, SLOTS, 320)

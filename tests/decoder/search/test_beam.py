@@ -17,6 +17,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from parley.decoder.device import CPU
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.streaming_ctc import StreamingCtc
 from parley.decoder.search import beam as module
@@ -588,7 +589,7 @@ def test_where_there_is_no_room_the_worse_are_given_up(monkeypatch: pytest.Monke
 
 @pytest.fixture(scope="module")
 def real() -> StreamingCtc:
-    return StreamingCtc(ModelFolder.read(EN_STREAMING), "cpu", 1, 320)
+    return StreamingCtc(ModelFolder.read(EN_STREAMING), CPU, 1, 320)
 
 
 @pytest.fixture(scope="module")

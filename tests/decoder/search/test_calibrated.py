@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
+from parley.decoder.device import CPU
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.models.registry import load_acoustic_model
 from parley.decoder.search.calibration import Calibration
@@ -40,7 +41,7 @@ def heard(folder: ModelFolder) -> Figures:
     """Of interim results."""
     partials = Figures()
     listener = Listener(folder, LanguageModel.read(MODELS / "lm-en" / "en.lm"), beam=24)
-    model = load_acoustic_model(folder, "cpu", len(SHIFTS), CHUNK_MS)
+    model = load_acoustic_model(folder, CPU, len(SHIFTS), CHUNK_MS)
     for name in RECORDINGS:
         samples = np.frombuffer(pcm_of(name), np.int16)
         for shifted in zip(*(pieces(samples[shift:]) for shift in SHIFTS), strict=True):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from parley.decoder.config import RecognizerConfig
+from parley.decoder.device import CPU
 from parley.decoder.errors import InvalidOption, ModelError
 from parley.decoder.model_folder import ModelFolder
 from parley.decoder.search.lattice.k2 import available
@@ -53,7 +54,7 @@ def test_each_offers_what_the_table_says(kind: SearchKind) -> None:
 def test_each_makes_searches_for_as_many_slots_as_are_asked_for(kind: SearchKind) -> None:
     searches = opened(kind)
     try:
-        here = searches.on("cpu", 1, TINY, 0)
+        here = searches.on(CPU, 1, TINY, 0)
         assert (here.lattices is not None) is (kind is SearchKind.K2)
         search = here.searches(3)
         for slot in range(3):

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import onnxruntime as ort
 
+from parley.decoder.device import CPU
 from parley.decoder.device_errors import is_out_of_memory
 from parley.decoder.errors import ModelError, OutOfMemory
 from parley.decoder.models.alignment import align, share_on_path, spread
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from parley.decoder.device import Device
     from parley.decoder.model_folder import ModelFolder
 
     Tensors: TypeAlias = dict[str, ort.OrtValue]
@@ -82,14 +84,13 @@ class DecodingLimits:
 class SecondPass:
     """Moonshine's four graphs on one device; parley.training.models.moonshine says what goes in and out of them."""
 
-    def __init__(self, folder: ModelFolder, device: str = "cpu", threads: int = 0) -> None:
-        """device: "cpu" or "cuda:N". threads: cores a call of the model may use, 0 for all. Raises ModelError."""
+    def __init__(self, folder: ModelFolder, device: Device = CPU, threads: int = 0) -> None:
+        """device: the CPU or a card. threads: cores a call of the model may use, 0 for all. Raises ModelError."""
         self.info = folder.info
         self._limits = DecodingLimits.read(folder)
         self._vocabulary = Vocabulary.read(folder.file("tokens.bin"))
-        kind, _, index = device.partition(":")
-        self._place = (kind, int(index or 0))
-        self._on_cpu = device == "cpu"
+        self._place = (device.kind.value, device.index or 0)
+        self._on_cpu = device.on_cpu
         self._encoder_samples = int(ENCODER_CALL_S * self.info.sample_rate)
         names = ("encoder", "decoder", "reorder", "select")
         self._graphs = {name: _session(folder, f"{name}.onnx", device, threads) for name in names}
@@ -257,16 +258,15 @@ def _renamed(outputs: Tensors) -> Tensors:
     return {name.removeprefix("new_"): value for name, value in outputs.items()}
 
 
-def _session(folder: ModelFolder, name: str, device: str, threads: int) -> ort.InferenceSession:
-    kind, _, index = device.partition(":")
+def _session(folder: ModelFolder, name: str, device: Device, threads: int) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     # Threads that spin between two calls take the cores from the event loop, and gain nothing alone.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     providers: list[tuple[str, dict[str, str]]] = [("CPUExecutionProvider", {})]
-    if kind == "cuda":
-        providers.insert(0, ("CUDAExecutionProvider", {"device_id": index or "0", **CARD_OPTIONS}))
+    if not device.on_cpu:
+        providers.insert(0, ("CUDAExecutionProvider", {"device_id": str(device.index or 0), **CARD_OPTIONS}))
         with contextlib.redirect_stdout(sys.stderr):  # it prints
             ort.preload_dlls()  # CUDA's libraries as pip installs them are on no path
     path = folder.file(name)

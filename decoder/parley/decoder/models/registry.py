@@ -16,6 +16,7 @@ from parley.decoder.values import Precision
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from parley.decoder.device import Device
     from parley.decoder.model_folder import ModelFolder
     from parley.decoder.models.acoustic import AcousticModel
     from parley.decoder.models.passes import WholeModel
@@ -27,7 +28,7 @@ K = TypeVar("K", bound="_HasNeeds")
 class Acoustic:
     """A kind of acoustic model. load: see load_acoustic_model. has_int8: its arithmetic may be chosen."""
 
-    load: Callable[[ModelFolder, str, int, int, int, Precision], AcousticModel]
+    load: Callable[[ModelFolder, Device, int, int, int, Precision], AcousticModel]
     needs: Needs
     has_int8: bool = False
 
@@ -36,7 +37,7 @@ class Acoustic:
 class Whole:
     """A kind of model for whole utterances. load: see load_whole_model."""
 
-    load: Callable[[ModelFolder, str, int], WholeModel]
+    load: Callable[[ModelFolder, Device, int], WholeModel]
     needs: Needs
 
 
@@ -47,13 +48,13 @@ class _HasNeeds(Protocol):
 
 def load_acoustic_model(
     folder: ModelFolder,
-    device: str,
+    device: Device,
     slots: int,
     chunk_ms: int,
     threads: int = 1,
     precision: Precision = Precision.FLOAT32,
 ) -> AcousticModel:
-    """The first pass's model of a folder on a device ("cpu" or "cuda:N"). chunk_ms: one of CHUNKS_MS; an export has its
+    """The first pass's model of a folder on the CPU or a card. chunk_ms: one of CHUNKS_MS; an export has its
     own. threads: that it may use on a CPU. precision: of our own network; an export has its own.
 
     Raises ModelError, with what was found and expected.
@@ -62,8 +63,8 @@ def load_acoustic_model(
     return kind.load(folder, device, slots, chunk_ms, threads, resolve_precision(folder, device, precision))
 
 
-def load_whole_model(folder: ModelFolder, device: str, threads: int = 0) -> WholeModel:
-    """The second pass's model of a folder on a device ("cpu" or "cuda:N"). threads: that a call of it may use on a CPU,
+def load_whole_model(folder: ModelFolder, device: Device, threads: int = 0) -> WholeModel:
+    """The second pass's model of a folder on the CPU or a card. threads: that a call of it may use on a CPU,
     0 for all.
 
     Raises ModelError, with what was found and expected.
@@ -71,14 +72,14 @@ def load_whole_model(folder: ModelFolder, device: str, threads: int = 0) -> Whol
     return _of_kind(WHOLE, folder).load(folder, device, threads)
 
 
-def resolve_precision(folder: ModelFolder, device: str, wanted: Precision) -> Precision:
+def resolve_precision(folder: ModelFolder, device: Device, wanted: Precision) -> Precision:
     """What is meant by it, with this model on this device. Raises ModelError for int8 where there is none."""
     if wanted is Precision.FLOAT32:
         return wanted
     from parley.decoder.models.int8 import int8_pays
 
     kind = ACOUSTIC.get(folder.kind)
-    if kind is not None and kind.has_int8 and device == "cpu" and int8_pays():
+    if kind is not None and kind.has_int8 and device.on_cpu and int8_pays():
         return Precision.INT8
     if wanted is Precision.INT8:
         having = ", ".join(name for name, kind in ACOUSTIC.items() if kind.has_int8)
@@ -99,28 +100,28 @@ def _of_kind(kinds: Mapping[str, K], folder: ModelFolder) -> K:
 
 
 def _streaming_ctc(
-    folder: ModelFolder, device: str, slots: int, chunk_ms: int, threads: int, precision: Precision
+    folder: ModelFolder, device: Device, slots: int, chunk_ms: int, threads: int, precision: Precision
 ) -> AcousticModel:
     from parley.decoder.models.streaming_ctc import StreamingCtc
 
     return StreamingCtc(folder, device, slots, chunk_ms, threads, precision)
 
 
-def _wenet(folder: ModelFolder, device: str, slots: int, chunk_ms: int, threads: int, _: Precision) -> AcousticModel:
+def _wenet(folder: ModelFolder, device: Device, slots: int, chunk_ms: int, threads: int, _: Precision) -> AcousticModel:
     from parley.decoder.models.wenet import WenetModel
 
     return WenetModel(folder, device, slots, chunk_ms, threads)
 
 
 def _zipformer(
-    folder: ModelFolder, device: str, slots: int, chunk_ms: int, threads: int, _: Precision
+    folder: ModelFolder, device: Device, slots: int, chunk_ms: int, threads: int, _: Precision
 ) -> AcousticModel:
     from parley.decoder.models.zipformer import ZipformerModel
 
     return ZipformerModel(folder, device, slots, chunk_ms, threads)
 
 
-def _moonshine(folder: ModelFolder, device: str, threads: int) -> WholeModel:
+def _moonshine(folder: ModelFolder, device: Device, threads: int) -> WholeModel:
     from parley.decoder.models.moonshine import SecondPass
 
     return SecondPass(folder, device, threads)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
+    from parley.decoder.device import Device
     from parley.decoder.model_folder import ModelFolder
 
 MEL_MS = 10
@@ -42,7 +43,7 @@ class StreamingCtc:
     def __init__(
         self,
         folder: ModelFolder,
-        device: str,
+        device: Device,
         slots: int,
         chunk_ms: int,
         threads: int = 1,
@@ -69,7 +70,7 @@ class StreamingCtc:
         self._mel_frames = chunk_ms // MEL_MS
         self._device = torch_device(device)
         torch.backends.cudnn.allow_tf32 = False  # 10 bits in a card's convolutions: 5e-3 off, emulated
-        on_cpu = self._device.type == "cpu"
+        on_cpu = device.on_cpu
         self.side_by_side = threads if on_cpu else CARD_ROWS
         torch.set_num_threads(1)  # inside an operation
         self._shared = SideBySide(threads if on_cpu else 1, "first-pass")

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from parley.decoder.device import Device
     from parley.decoder.model_folder import ModelFolder
 
 Caches: TypeAlias = tuple[torch.Tensor, torch.Tensor]  # of attention (layers, heads, frames, width), of convolutions
@@ -71,7 +72,7 @@ class Subsampling:
 class WenetModel:
     """The export behind AcousticModel."""
 
-    def __init__(self, folder: ModelFolder, device: str, slots: int, chunk_ms: int, threads: int = 1) -> None:
+    def __init__(self, folder: ModelFolder, device: Device, slots: int, chunk_ms: int, threads: int = 1) -> None:
         """Raises ModelError with what was found and expected."""
         check_rate(folder)
         path = folder.file(folder.value("model", str, "wenet"))

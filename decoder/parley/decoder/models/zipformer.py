@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from parley.decoder.device import Device
     from parley.decoder.model_folder import ModelFolder
 
 INTERFACE = (
@@ -44,7 +45,7 @@ TAIL = 30  # features of it behind an utterance
 class ZipformerModel:
     """The export behind AcousticModel."""
 
-    def __init__(self, folder: ModelFolder, device: str, slots: int, chunk_ms: int, threads: int = 1) -> None:
+    def __init__(self, folder: ModelFolder, device: Device, slots: int, chunk_ms: int, threads: int = 1) -> None:
         """Raises ModelError with what was found and expected."""
         check_rate(folder)
         path = folder.file(folder.value("model", str, "zipformer"))
@@ -53,7 +54,7 @@ class ZipformerModel:
         self.vocabulary = Vocabulary.read_tokens(tokens)
         self.longest_samples = LONGEST_SAMPLES
         self._device = torch_device(device)
-        self.side_by_side = 1 if self._device.type == "cpu" else CARD_ROWS
+        self.side_by_side = 1 if device.on_cpu else CARD_ROWS
         self._export = load_export(path, self._device, threads, INTERFACE)
         with trial(path, INTERFACE):
             self._step = SUBSAMPLING * int(self._export.encoder.chunk_size)  # features

@@ -4,7 +4,7 @@ A kind imports what it runs on when it is asked for: torch and numba take second
 line of KINDS.
 
     searches = open_searches(folder, config, shares)               # once a node
-    here = searches.on("cuda:0", threads, vocabulary, blank)       # once a device
+    here = searches.on(device.place, threads, vocabulary, blank)   # once a device
     FirstPass(model, here.searches, here.lattices, here.blank_penalty)
     searches.wishes                                                # makes a request's wishes; None: it can have none
     searches.close()
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from parley.decoder.config import RecognizerConfig
+    from parley.decoder.device import Device
     from parley.decoder.model_folder import ModelFolder
     from parley.decoder.search.ctc import Search
     from parley.decoder.search.lattice.lattice import Lattices
@@ -53,9 +54,9 @@ class Searches(Protocol):
         """Makes what a request wishes for; None: there is nothing to wish for."""
         ...
 
-    def on(self, place: str, threads: int, vocabulary: Vocabulary, blank: int) -> DeviceSearches:
-        """What searches on a device, called once for each, also for each share of the CPU. place: where its model is,
-        as torch names it. threads: that it may use of the CPU. Raises ModelError."""
+    def on(self, place: Device, threads: int, vocabulary: Vocabulary, blank: int) -> DeviceSearches:
+        """What searches on a device, called once for each, also for each share of the CPU. place: where its model is.
+        threads: that it may use of the CPU. Raises ModelError."""
         ...
 
     def close(self) -> None:
@@ -87,7 +88,7 @@ class BestPath:
 
     wishes = None
 
-    def on(self, place: str, threads: int, vocabulary: Vocabulary, blank: int) -> DeviceSearches:
+    def on(self, place: Device, threads: int, vocabulary: Vocabulary, blank: int) -> DeviceSearches:
         from parley.decoder.search.greedy import Greedy
 
         return DeviceSearches(lambda slots: Greedy(slots, blank))
@@ -111,7 +112,7 @@ class Beams:
         )
         self.wishes = WishMaker(weights, config.language_model, config.hotwords, graphs)
 
-    def on(self, place: str, threads: int, vocabulary: Vocabulary, blank: int) -> DeviceSearches:
+    def on(self, place: Device, threads: int, vocabulary: Vocabulary, blank: int) -> DeviceSearches:
         from parley.decoder.search.beam import Beam
 
         settings, calibration = self._settings, self._calibration
@@ -142,17 +143,17 @@ class BeamsAndLattices:
         self.wishes = self._beams.wishes
         self._process: LatticeProcess | None = None
 
-    def on(self, place: str, threads: int, vocabulary: Vocabulary, blank: int) -> DeviceSearches:
+    def on(self, place: Device, threads: int, vocabulary: Vocabulary, blank: int) -> DeviceSearches:
         beams = self._beams.on(place, threads, vocabulary, blank)
         lattices = self._lattices_on(place, vocabulary, blank)
         return DeviceSearches(beams.searches, lattices, beams.blank_penalty)
 
-    def _lattices_on(self, place: str, vocabulary: Vocabulary, blank: int) -> Lattices:
+    def _lattices_on(self, place: Device, vocabulary: Vocabulary, blank: int) -> Lattices:
         from parley.decoder.search.lattice.graph import read_graph
         from parley.decoder.search.lattice.k2 import LatticeSearch
         from parley.decoder.search.lattice.process import WAITING, LatticeProcess
 
-        if place != "cpu":
+        if not place.on_cpu:
             graphs = {name: read_graph(path, vocabulary) for name, path in self._files.items()}
             return LatticeSearch(vocabulary, graphs, blank=blank, device=place)
         if self._process is None:

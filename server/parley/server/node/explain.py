@@ -126,7 +126,7 @@ def _devices(settings: Settings, recognizer: Recognizer) -> list[Row]:
         )
         folder = ModelFolder.read(settings.core.model_dirs()[Passes.FIRST])
         found = {
-            resolve_precision(folder, str(device.place), settings.core.precision).value
+            resolve_precision(folder, device.place, settings.core.precision).value
             for device in resolve_devices(settings.core.devices, settings.core.passes)
         }
         rows.append(("its arithmetic", ", ".join(sorted(found))))

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from parley.decoder.device import CPU
 from parley.decoder.errors import ModelError
 from parley.decoder.search.ctc import Path
 from parley.decoder.search.forced import collapsed, forced_alignment
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from parley.decoder.device import Device
     from parley.decoder.search.lattice.graph import Graph
     from parley.decoder.text.vocabulary import Vocabulary
 
@@ -72,7 +74,7 @@ class LatticeSearch:
         config: LatticeConfig | None = None,
         *,
         blank: int = BLANK,
-        device: str = "cpu",
+        device: Device = CPU,
     ) -> None:
         """Raises ModelError if k2 is missing or the model's tokens do not suit it."""
         if (missing := available()) is not None:
@@ -85,7 +87,7 @@ class LatticeSearch:
         self._textless = [
             at for at, piece in enumerate(vocabulary.pieces) if at != blank and vocabulary.is_special(piece)
         ]
-        self._device = torch.device(device)
+        self._device = torch.device(str(device))
         self.names = (TOKENS, *graphs)
         self._waiting = dict(graphs)  # for their first batch, on the thread that decodes
         self._graphs: dict[str, _Loaded] = {}
