@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from parley.decoder.audio import open_file
 from parley.decoder.config import RecognizerConfig
-from parley.decoder.engine.stream import Decoder
+from parley.decoder.engine.decoder import Decoder
 from parley.decoder.engine.transcribe import FILE_RULES
 from parley.decoder.engine.work import Outcome, Whole
 from parley.decoder.models.acoustic import Chunk

@@ -72,7 +72,7 @@ def loud_is_speech() -> Iterator[None]:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """A stream's clock, which the test sets."""
     clock = Clock()
-    for module in ("stream", "intake", "live", "finals"):
+    for module in ("decoder", "intake", "live", "finals"):
         monkeypatch.setattr(f"parley.decoder.engine.{module}.time", clock)
     return clock
 

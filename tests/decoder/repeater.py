@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from parley.decoder.errors import DeviceError
     from parley.decoder.models.first_pass import FirstPass
-    from parley.decoder.models.passes import Result
+    from parley.decoder.models.passes import RowResult
     from parley.decoder.search.ctc import Wishes
 
 RATE = 16_000
@@ -123,7 +123,7 @@ def decode(
     return [here(said) for _, said in sorted(rows, key=lambda one: one[0])]
 
 
-def here(said: Result) -> Transcript | DeviceError:
+def here(said: RowResult) -> Transcript | DeviceError:
     assert not isinstance(said, Future)
     return said
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
-from parley.decoder.engine.stream import Decoder
+from parley.decoder.engine.decoder import Decoder
 from parley.decoder.engine.work import Work
 from parley.decoder.models.acoustic import ChunkShape
 from parley.decoder.policy import plan_of

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parley.decoder.device import CPU, Device, Kind
+from parley.decoder.device import CPU, Device, DeviceKind
 
 INDICES = st.integers(0, 9_999)
 DEVICES = st.one_of(
     st.just(CPU),
-    st.builds(Device, st.just(Kind.CPU), INDICES),
-    st.builds(Device, st.just(Kind.CUDA), INDICES),
+    st.builds(Device, st.just(DeviceKind.CPU), INDICES),
+    st.builds(Device, st.just(DeviceKind.CUDA), INDICES),
 )
 
 

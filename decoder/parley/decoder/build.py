@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from parley.decoder.device import CPU, Device
 from parley.decoder.device_errors import lost_by
 from parley.decoder.engine.buffer import AUDIO_BYTES
+from parley.decoder.engine.decoder import Decoder
 from parley.decoder.engine.pool import DecoderPool
 from parley.decoder.engine.staging import StageWorker
-from parley.decoder.engine.stream import Decoder
 from parley.decoder.engine.work import BatchLimits
 from parley.decoder.engine.worker import DeviceWorker
 from parley.decoder.errors import ModelError, OutOfMemory

@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 
 
-class Kind(enum.Enum):
+class DeviceKind(enum.Enum):
     CPU = "cpu"
     CUDA = "cuda"
 
@@ -19,7 +19,7 @@ class Device:
     `str` gives its name: what the operator wrote, what logs and metrics show, and, of a place, what torch calls it.
     """
 
-    kind: Kind
+    kind: DeviceKind
     index: int | None = None
 
     @classmethod
@@ -29,14 +29,14 @@ class Device:
         if found is None:
             raise ValueError(f'got {text!r}, expected "cpu", "cpu:N" or "cuda:N", with N from 0 to 9999')
         whole, kind, index = found.groups()
-        return cls(Kind.CPU) if whole else cls(Kind(kind), int(index))
+        return cls(DeviceKind.CPU) if whole else cls(DeviceKind(kind), int(index))
 
     def __str__(self) -> str:
         return self.kind.value if self.index is None else f"{self.kind.value}:{self.index}"
 
     @property
     def on_cpu(self) -> bool:
-        return self.kind is Kind.CPU
+        return self.kind is DeviceKind.CPU
 
     @property
     def place(self) -> Device:
@@ -44,4 +44,4 @@ class Device:
         return CPU if self.on_cpu else self
 
 
-CPU = Device(Kind.CPU)
+CPU = Device(DeviceKind.CPU)

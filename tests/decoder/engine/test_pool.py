@@ -18,7 +18,7 @@ from tests.decoder.fakes import WAIT_S
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from parley.decoder.engine.stream import Decoder
+    from parley.decoder.engine.decoder import Decoder
 
 
 class Lent:

@@ -19,9 +19,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parley.decoder.engine.buffer import HELD_FRAMES
+from parley.decoder.engine.decoder import Decoder
 from parley.decoder.engine.finals import PENDING_FINALS, PENDING_SEGMENTS
 from parley.decoder.engine.outlet import State
-from parley.decoder.engine.stream import Decoder
 from parley.decoder.engine.work import BatchLimits, Work
 from parley.decoder.engine.worker import DeviceWorker
 from parley.decoder.errors import DeviceError

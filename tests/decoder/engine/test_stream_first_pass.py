@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from parley.decoder.engine.buffer import BLOCK_FRAMES, HELD_FRAMES, LAG_FRAMES
+from parley.decoder.engine.decoder import Decoder
 from parley.decoder.engine.outlet import State
 from parley.decoder.engine.pace import LEAD_HALVED_S
-from parley.decoder.engine.stream import Decoder
 from parley.decoder.engine.work import BatchLimits, Work
 from parley.decoder.engine.worker import DeviceWorker
 from parley.decoder.errors import DeviceError

@@ -20,7 +20,7 @@ from parley.decoder.errors import DeviceLost, InvalidOption, PoolExhausted
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from parley.decoder.engine.stream import Decoder
+    from parley.decoder.engine.decoder import Decoder
 
 logger = logging.getLogger(__name__)
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from parley.decoder.engine.owners import Owners
     from parley.decoder.engine.queue import Batch, Queue
     from parley.decoder.engine.work import DeviceObserver, Job
-    from parley.decoder.models.passes import ChunkModel, Result, Steps, WholeModel
+    from parley.decoder.models.passes import ChunkModel, RowResult, Steps, WholeModel
     from parley.decoder.values import Passes
 
 logger = logging.getLogger(__name__)
@@ -113,7 +113,7 @@ class Runner:
             wishes=[task.wishes for task in wholes],
         )
 
-    def _take(self, batch: Batch, finished: Sequence[tuple[int, Result]]) -> None:
+    def _take(self, batch: Batch, finished: Sequence[tuple[int, RowResult]]) -> None:
         """A step's results, by row."""
         for row, result in finished:
             self._hand_out(batch, row, result)
@@ -122,7 +122,7 @@ class Runner:
             self._observer.batch(batch.work.name.lower(), len(batch.jobs), self._audio_s(batch), batch.wall_s)
             self._queue.learn(batch, time.monotonic())
 
-    def _hand_out(self, batch: Batch, row: int, result: Result) -> None:
+    def _hand_out(self, batch: Batch, row: int, result: RowResult) -> None:
         with self._owners.lock:
             job = batch.open.pop(row, None)
             if job is None:

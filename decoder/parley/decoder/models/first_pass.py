@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from parley.decoder.models.acoustic import AcousticModel, Chunk
-    from parley.decoder.models.passes import Result
+    from parley.decoder.models.passes import RowResult
     from parley.decoder.search.ctc import Path, Search, Wishes
     from parley.decoder.search.lattice.lattice import Lattice, LatticeResult, Lattices
 
@@ -67,7 +67,7 @@ class FirstPass:
         self._search.clear(slot)
         self._said.pop(slot, None)
 
-    def advance(self, chunks: Sequence[Chunk]) -> Iterator[list[tuple[int, Result]]]:
+    def advance(self, chunks: Sequence[Chunk]) -> Iterator[list[tuple[int, RowResult]]]:
         """Takes the streams in these chunks' slots one chunk further; yields once, with each row's words so far.
 
         Word times are in milliseconds from the utterance's start. A row whose log-probabilities are not finite has an
@@ -97,7 +97,7 @@ class FirstPass:
         beam: int,
         word_times: bool,  # they cost nothing here
         wishes: Sequence[Wishes | None] = (),
-    ) -> Iterator[list[tuple[int, Result]]]:
+    ) -> Iterator[list[tuple[int, RowResult]]]:
         """Decodes whole utterances; yields after each step of the model, as SecondPass.decode does."""
         for rows in self._calls(batch):
             for found in self.model.whole_steps([batch[row] for row in rows]):
@@ -121,7 +121,7 @@ class FirstPass:
         wishes: Sequence[Wishes | None],
         sound: Sequence[bool],
         count: int,
-    ) -> Iterator[tuple[int, Result]]:
+    ) -> Iterator[tuple[int, RowResult]]:
         """The n-best of the sound rows, by beams or by lattices, each as it wishes."""
         by_graph: dict[tuple[str, LatticeOptions], list[int]] = {}
         by_beams = []
@@ -220,7 +220,7 @@ def _sound(log_probs: torch.Tensor) -> list[bool]:
     return rows
 
 
-def _one_of(searched: Future[list[LatticeResult]], take: Callable[[list[LatticeResult]], Transcript]) -> Result:
+def _one_of(searched: Future[list[LatticeResult]], take: Callable[[list[LatticeResult]], Transcript]) -> RowResult:
     """A row's part of what a batch's future gives."""
     part: Future[Transcript] = Future()
 

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from parley.decoder.search.ctc import Wishes
     from parley.decoder.values import Transcript
 
-Result: TypeAlias = "Transcript | DeviceError | Future[Transcript]"  # of a row; a future: somebody else is still at it
-Steps: TypeAlias = "Iterator[Sequence[tuple[int, Result]]]"
+RowResult: TypeAlias = "Transcript | DeviceError | Future[Transcript]"  # a future: somebody else is still at it
+Steps: TypeAlias = "Iterator[Sequence[tuple[int, RowResult]]]"
 
 
 class WholeModel(Protocol):

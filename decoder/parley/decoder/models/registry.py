@@ -25,7 +25,7 @@ K = TypeVar("K", bound="_HasNeeds")
 
 
 @dataclass(frozen=True, slots=True)
-class Acoustic:
+class AcousticKind:
     """A kind of acoustic model. load: see load_acoustic_model. has_int8: its arithmetic may be chosen."""
 
     load: Callable[[ModelFolder, Device, int, int, int, Precision], AcousticModel]
@@ -34,7 +34,7 @@ class Acoustic:
 
 
 @dataclass(frozen=True, slots=True)
-class Whole:
+class WholeKind:
     """A kind of model for whole utterances. load: see load_whole_model."""
 
     load: Callable[[ModelFolder, Device, int], WholeModel]
@@ -129,8 +129,8 @@ def _moonshine(folder: ModelFolder, device: Device, threads: int) -> WholeModel:
 
 NETWORK, EXPORT = Needs("first-pass", ("torch", "safetensors")), Needs("first-pass", ("torch", "kaldi_native_fbank"))
 ACOUSTIC = {
-    "streaming-ctc": Acoustic(_streaming_ctc, NETWORK, has_int8=True),
-    "wenet": Acoustic(_wenet, EXPORT),
-    "zipformer": Acoustic(_zipformer, EXPORT),
+    "streaming-ctc": AcousticKind(_streaming_ctc, NETWORK, has_int8=True),
+    "wenet": AcousticKind(_wenet, EXPORT),
+    "zipformer": AcousticKind(_zipformer, EXPORT),
 }
-WHOLE = {"moonshine": Whole(_moonshine, Needs("node", ("onnxruntime",)))}
+WHOLE = {"moonshine": WholeKind(_moonshine, Needs("node", ("onnxruntime",)))}

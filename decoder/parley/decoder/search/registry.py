@@ -65,7 +65,7 @@ class Searches(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class SearchWay:
     """A way to search. open: see open_searches. wishes: whether it has a language model and hotwords, and a request may
     have a beam and weights of its own."""
 
@@ -182,8 +182,8 @@ def graph_files(folder: Path | None) -> dict[str, Path]:
 
 BEAM = Needs("first-pass", ("torch", "numba"))
 KINDS = {
-    SearchKind.BEST_PATH: Kind(lambda folder, config, shares: BestPath(), Needs("first-pass", ("torch",))),
-    SearchKind.BEAM: Kind(lambda folder, config, shares: Beams(folder, config), BEAM, wishes=True),
+    SearchKind.BEST_PATH: SearchWay(lambda folder, config, shares: BestPath(), Needs("first-pass", ("torch",))),
+    SearchKind.BEAM: SearchWay(lambda folder, config, shares: Beams(folder, config), BEAM, wishes=True),
     # What k2 itself needs no extra alone brings: see search/lattice/k2.py.
-    SearchKind.K2: Kind(BeamsAndLattices, BEAM, wishes=True),
+    SearchKind.K2: SearchWay(BeamsAndLattices, BEAM, wishes=True),
 }
