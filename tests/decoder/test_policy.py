@@ -144,7 +144,9 @@ def test_results_go_through_the_stages_that_the_options_want_in_order() -> None:
             return self.name in options.language
 
     stages = tuple(StageWorker(Named(name), Noted()) for name in "abc")
-    policy = Policy(RecognizerConfig(FIRST_MODEL, MODEL, BOTH), {}, None, stages)
+    policy = Policy(
+        RecognizerConfig(passes=BOTH, first_model_dir=FIRST_MODEL, second_model_dir=MODEL), {}, None, stages
+    )
     assert policy.plan(StreamOptions(language="ca")).stages == (stages[0], stages[2])
     for stage in stages:
         stage.close()
