@@ -336,6 +336,8 @@ async def test_a_call_is_counted_in_every_respect(serve: Serve) -> None:
     running.node.metrics.batch("chunk", 100, 32.0, 0.004)
     running.node.metrics.waited("final", 0.01)
     running.node.metrics.dropped("partial", "unbound")
+    running.node.metrics.staged("inverse_text", "done", 0.25)
+    running.node.metrics.staged("inverse_text", "late", 0.5)
     after = await metrics_of(running.node)
     for name, value in {
         ("parley_calls_active", "StreamingRecognize"): 0,
@@ -360,6 +362,8 @@ async def test_a_call_is_counted_in_every_respect(serve: Serve) -> None:
         ("parley_batch_audio_seconds_total", "final"): 10,
         ("parley_queue_wait_seconds_sum", "final"): 0.01,
         ("parley_dropped_total", "unbound", "partial"): 1,
+        ("parley_stage_seconds_sum", "inverse_text"): 0.75,
+        ("parley_stage_results_total", "late", "inverse_text"): 1,
         ("parley_pool_busy",): 0,
         ("parley_pool_waiting",): 0,
         ("parley_pool_lent_total",): 2,

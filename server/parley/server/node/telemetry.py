@@ -79,7 +79,7 @@ class Metrics(Telemetry):
         )
         self._stage_results = self.counter(
             "parley_stage_results",
-            "Results that a stage let out; late, failed: without its work; unbound: to nobody",
+            "Results that a stage let out: done; late, failed, closed: without its work; unbound: to nobody",
             "stage",
             "outcome",
         )
