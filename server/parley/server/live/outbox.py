@@ -33,7 +33,7 @@ class Outbox:
         self._events: deque[Taken] = deque()
         self._partials: dict[int, Partial] = {}  # channel -> its newest
         self._nudged = False
-        self._made = self._taken = 0  # finals; each is counted by one thread only
+        self._made = self._taken = 0  # finals; the one under the device's lock, the other on the loop
 
     @property
     def has_room(self) -> bool:
@@ -46,7 +46,7 @@ class Outbox:
         return self._made > self._taken
 
     def sink(self, event: Event) -> None:
-        """Takes an event, of a final always from the same thread."""
+        """Takes an event, on any thread; finals one at a time, as they come under their device's lock."""
         if isinstance(event, Final):
             self._made += 1
         self._loop.call_soon_threadsafe(self._put, event)
