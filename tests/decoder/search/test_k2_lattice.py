@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from parley.decoder.errors import ModelError
@@ -25,7 +25,7 @@ from parley.training.graph.spelling import Spelling
 from tests.training.graph.language import PIECES, TINY, readings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from numpy.typing import NDArray
 
@@ -174,7 +174,19 @@ def language_score(
     return total
 
 
+def language_ways(model: dict[tuple[str, ...], tuple[float, float]], tokens: tuple[int, ...]) -> Iterator[float]:
+    """Of known words, each of which may be the bigram's or backed off to."""
+    history, choices = "<s>", []
+    for word in (*texts(tokens), "</s>"):
+        backed = math.log(10) * (model[history,][1] + model[word,][0])
+        known = [math.log(10) * model[history, word][0]] if (history, word) in model else []
+        choices.append([*known, backed])
+        history = word
+    return map(sum, itertools.product(*choices))
+
+
 @settings(max_examples=25)
+@example(seed=1408117, frames=1, weight=0.3, bonus=0.0)  # a reading whose one sample is backed off to
 @given(
     seed=st.integers(0, 2**32 - 1),
     frames=st.integers(1, 4),
@@ -193,12 +205,16 @@ def test_with_a_language_model_it_is_the_best_of_all(
             expected[tokens] = score + weight * language + bonus * len(texts(tokens))
     options = LatticeOptions(n_best=3, language_weight=weight, word_bonus=bonus)
     (result,) = arpa.decode(log_probs, [frames], "lm", options)
-    assert result.paths[0].scores.total == pytest.approx(max(expected.values()), abs=1e-2)
-    for path in result.paths:
-        assert path.scores.total == pytest.approx(expected[path.tokens], abs=1e-2)
-        language = language_score(model, path.tokens)
-        assert language is not None
-        assert path.scores.language == pytest.approx(weight * language + bonus * len(texts(path.tokens)), abs=1e-2)
+    best, *others = result.paths
+    assert best.scores.total == pytest.approx(max(expected.values()), abs=1e-2)
+    assert best.scores.total == pytest.approx(expected[best.tokens], abs=1e-2)
+    for path in (best, *others):
+        acoustic = brute(log_probs[0].numpy())[path.tokens]
+        words = bonus * len(texts(path.tokens))
+        # Of an unlikely reading the sample may hold another of its ways through the graph than the best.
+        ways = [weight * way + words for way in language_ways(model, path.tokens)]
+        assert any(path.scores.language == pytest.approx(way, abs=1e-2) for way in ways)
+        assert path.scores.total == pytest.approx(acoustic + path.scores.language, abs=1e-2)
 
 
 @settings(max_examples=25)
