@@ -81,7 +81,7 @@ class Live:
         self.recognition.open(cast("Any", self.recognizer))
 
     async def start(self, wire: Spoken) -> tuple[asyncio.Task[None], FakeStream]:
-        request = self.recognition.place(Asked(AudioFormat(), StreamOptions(), "", ""))
+        request = self.recognition.place(Asked(AudioFormat(), StreamOptions(), ""))
         call = asyncio.create_task(self.recognition.stream(request, wire, self.caller))
         return call, await self.recognizer.streams.get()
 
@@ -134,7 +134,7 @@ async def test_a_stream_that_finishes_before_its_end_is_believed_has_closed_all_
 
 async def test_a_recordings_processing_is_counted_from_its_calls_arrival() -> None:
     live = Live()
-    asked = live.recognition.place(Asked(AudioFormat(Encoding.LINEAR16, 16_000, 1), StreamOptions(), "", ""))
+    asked = live.recognition.place(Asked(AudioFormat(Encoding.LINEAR16, 16_000, 1), StreamOptions(), ""))
     done = await live.recognition.file(bytes(640), asked, Caller(time.monotonic() - 1_000))
     assert done.processing_s >= 1_000
     assert (live.count("parley_file_realtime_factor_sum") or 0) >= 500  # of 2 s

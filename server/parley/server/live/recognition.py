@@ -99,10 +99,9 @@ class Recognition:
 
     def place(self, request: Asked) -> Asked:
         """The request with the passes that decode it, and the language of its results. Raises UnknownModel."""
-        model, passes = self._loaded().find_model(request.model, request.language)
-        language = request.language or model.languages[0]
-        options = replace(request.options, passes=passes, language=language, written=request.written)
-        return replace(request, options=options, language=language)
+        asked = request.options
+        model, passes = self._loaded().find_model(request.model, asked.language)
+        return replace(request, options=replace(asked, passes=passes, language=asked.language or model.languages[0]))
 
     async def stream(self, request: Asked, wire: Wire, caller: Caller) -> None:
         """A live call, from behind its request to its summary. request: placed."""

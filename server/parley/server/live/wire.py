@@ -73,14 +73,11 @@ class Caller(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a client asks for, checked. written: finals are wanted in written form; whose, the model's language may
-    say."""
+    """What a client asks for, checked. Once it is placed its options say the language and the passes too."""
 
     format: AudioFormat
     options: StreamOptions
     model: str
-    language: str
-    written: bool = False
 
     @property
     def decoders(self) -> int:

@@ -52,7 +52,7 @@ def test_a_files_config() -> None:
     )
     assert request.format == AudioFormat(Encoding.MULAW, 8_000, 2, separate_channels=True)
     assert (request.options.max_alternatives, request.options.word_times) == (3, True)
-    assert (request.model, request.language) == ("m", "en-GB")
+    assert (request.model, request.options.language) == ("m", "en-GB")
     assert (request.decoders, channel_tag(request, 0), channel_tag(request, 1)) == (2, 1, 2)
 
 
@@ -62,7 +62,7 @@ def test_an_empty_config_leaves_everything_to_the_audio_and_the_node() -> None:
     assert request.options.rules == DEFAULTS
     assert not request.options.interim_results
     assert not request.options.single_utterance
-    assert (request.options.search, request.written) == (SearchOptions(), False)
+    assert (request.options.search, request.options.written) == (SearchOptions(), False)
     assert (request.decoders, channel_tag(request, 0)) == (1, 0)
 
 

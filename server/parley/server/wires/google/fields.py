@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 NOT_HERE = ["options.written", "options.passes", "options.rules.longest_utterance_ms", "options.search"]
-NOT_HERE += ["options.language"]  # the request's, or the model's
+NOT_HERE += ["options.language"]  # what is wrong with one is said of `language`
 NOT_HERE += [f"options.search.{name}" for name in ("beam", "language_weight", "word_bonus", "grammar", "lattice")]
 FIELDS: dict[str, str | None] = {
     **dict.fromkeys(NOT_HERE),

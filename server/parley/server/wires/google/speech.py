@@ -96,9 +96,9 @@ def stream_request(asked: Any, defaults: EndpointRules) -> Asked:
             word_times=config.enable_word_time_offsets,
             rules=rules,
             search=SearchOptions(hotwords=hotwords(config.speech_contexts)),
+            language=config.language_code,
         ),
         model="" if config.model == "default" else config.model,
-        language=config.language_code,
     )
 
 
@@ -162,7 +162,7 @@ class GoogleWire:
         result = response.results.add(
             result_end_time=from_ms(event.end_ms),
             channel_tag=channel_tag(self._request, event.channel),
-            language_code=self._request.language,
+            language_code=options.language,
             **more,
         )
         for one in hypotheses[: options.max_alternatives]:

@@ -84,10 +84,10 @@ def file_request(config: pb.RecognitionConfig) -> Asked:
             max_alternatives=config.max_alternatives or 1,
             word_times=config.enable_word_time_offsets,
             search=search_options(config),
+            language=config.language_code,
+            written=config.enable_inverse_text_normalization,
         ),
         model=config.model,
-        language=config.language_code,
-        written=config.enable_inverse_text_normalization,
     )
 
 
@@ -133,7 +133,7 @@ def final_result(final: Final, request: Asked) -> pb.StreamingRecognitionResult:
         result_start_time=from_ms(final.start_ms),
         result_end_time=from_ms(final.end_ms),
         channel_tag=channel_tag(request, final.channel),
-        language_code=request.language,
+        language_code=request.options.language,
         segment=final.segment,
         word_timing=_timing(final, request),
         source=SOURCES[final.source],
@@ -151,7 +151,7 @@ def interim_result(partial: Partial, request: Asked) -> pb.StreamingRecognitionR
         result_start_time=from_ms(partial.start_ms),
         result_end_time=from_ms(partial.end_ms),
         channel_tag=channel_tag(request, partial.channel),
-        language_code=request.language,
+        language_code=request.options.language,
         segment=partial.segment,
         # Only the first pass times the words of an utterance that is still open.
         word_timing=pb.WORD_TIMING_CTC if alternatives[0].words else pb.WORD_TIMING_UNSPECIFIED,
@@ -165,7 +165,7 @@ def file_result(final: Final, request: Asked) -> pb.SpeechRecognitionResult:
         channel_tag=channel_tag(request, final.channel),
         result_start_time=from_ms(final.start_ms),
         result_end_time=from_ms(final.end_ms),
-        language_code=request.language,
+        language_code=request.options.language,
         word_timing=_timing(final, request),
         source=SOURCES[final.source],
         lattice=_lattice(final.lattice),

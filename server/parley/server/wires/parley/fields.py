@@ -16,7 +16,7 @@ FIELDS: dict[str, str | None] = {
     "options.word_times": "enable_word_time_offsets",
     "options.written": "enable_inverse_text_normalization",
     "options.passes": None,  # the model's name says
-    "options.language": None,  # the request's, or the model's
+    "options.language": None,  # what is wrong with one is said of `language`
     "options.rules": "endpoint_rules",
     "options.rules.silence_before_speech_ms": "endpoint_rules.silence_before_speech",
     "options.rules.silence_after_speech_ms": "endpoint_rules.silence_after_speech",
