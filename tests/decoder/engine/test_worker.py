@@ -1,6 +1,6 @@
 """The device's thread: who goes first, who goes together, that every job is answered once. The models are scripted.
 
-What is special about chunks stands in test_device_chunks.py.
+What is special about chunks stands in test_worker_chunks.py.
 """
 
 from __future__ import annotations
